@@ -1,0 +1,77 @@
+# Everything a contributor runs. Needs Python 3.11 or newer, git and make; the rest comes from PyPI into VENV.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
+SOURCES := retire_cluster devices tasks clusterconfig tests manage.py
+LOCKS := requirements.txt requirements-dev.txt
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test test-fast test-postgres test-packaging check fmt lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed-api ## a working cluster on this machine, one task through it; Ctrl-C stops (ARGS="--host 0.0.0.0")
+	@exec $(BIN)/retire-cluster-api --hello $(ARGS)
+
+test: test-fast test-postgres test-packaging ## every test that needs neither a browser nor Node
+
+test-fast: $(VENV)/.installed-test ## unit, architecture, contract, integration (SQLite) and end-to-end tests (ARGS="-k name")
+	$(BIN)/python -m pytest $(ARGS)
+
+test-postgres: $(VENV)/.installed-test ## the integration tests on a private PostgreSQL
+	$(BIN)/python -m tests.postgres -- $(BIN)/python -m pytest tests/integration $(ARGS)
+
+test-packaging: $(VENV)/.installed-test ## build the wheel, install it elsewhere, use it
+	$(BIN)/python -m pytest tests/packaging $(ARGS)
+
+check: $(VENV)/.installed-dev ## format, lint, types, layers, migrations, deployment checks, lock files
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export RETIRE_CLUSTER_DATA_DIR="$$data" && set -x && \
+		$(BIN)/python manage.py makemigrations --check --dry-run && \
+		$(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(BIN)/python -m pytest -q tests/architecture/test_locks.py
+
+fmt: $(VENV)/.installed-dev ## format the code and fix what can be fixed
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+lock: | $(BIN)/python ## write requirements*.txt anew after a change of pyproject.toml (ARGS=--upgrade: newer versions)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "make lock: run it with PYTHON=python3.11, the oldest supported: its answer holds for the newer ones")'
+	@$(PIP) pip-tools
+	$(COMPILE) --extra api --extra test --output-file requirements.txt pyproject.toml $(ARGS)
+	$(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml $(ARGS)
+	@printf '# The project itself, for its commands.\n-e .\n' >> requirements.txt
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Retire-Cluster needs Python 3.11 or newer with its venv module, and found none." >&2; \
+		echo "Debian, Ubuntu: apt install python3-venv. Elsewhere: install Python 3.11+, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "$(PYTHON) is older than Python 3.11 or has no venv module (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each set of extras; the lock files pin what pyproject.toml leaves open.
+$(VENV)/.installed-%: pyproject.toml $(LOCKS) | $(BIN)/python
+	@echo "installing into $(VENV) (extras: $(EXTRAS_$*))"
+	@grep -hv '^-e' $(LOCKS) > $(VENV)/constraints.txt # pip takes no editable project among constraints
+	@$(PIP) --constraint $(VENV)/constraints.txt --editable '.[$(EXTRAS_$*)]'
+	@touch $@
+
+EXTRAS_api := api
+EXTRAS_test := api,test
+EXTRAS_dev := api,test,dev

@@ -1,0 +1,74 @@
+"""What an operator sets: configuration sections, API keys and join tokens. Secrets are stored as hashes only."""
+
+import uuid
+
+from django.db import models
+from django.db.models import Q
+
+
+class ClusterIdentity(models.Model):
+    """One row: which life of the database this is. `restore` gives it a new incarnation."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    incarnation = models.UUIDField(default=uuid.uuid4)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="clusteridentity_single_row")]
+
+
+class ConfigSection(models.Model):
+    """Stored overrides of one section of the registry; a section without a row has its defaults."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    values = models.JSONField(default=dict)
+    version = models.PositiveIntegerField(default=1)
+    changed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ApiKey(models.Model):
+    """A client's right to call the API. `scopes` is a comma-separated list."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=16, help_text="The first characters, to recognise the key by")
+    digest = models.CharField(max_length=64, unique=True)
+    scopes = models.CharField(max_length=100, default="admin")
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+
+class JoinToken(models.Model):
+    """A right to bring new devices into the cluster, with what they are preset to."""
+
+    id = models.CharField(max_length=16, primary_key=True)
+    name = models.CharField(max_length=100)
+    digest = models.CharField(max_length=64, unique=True)
+    role = models.CharField(max_length=10, blank=True, default="")
+    tags = models.JSONField(default=list, blank=True)
+    max_slots = models.PositiveIntegerField(null=True, blank=True)
+    task_types = models.JSONField(default=list, blank=True, help_text="Empty: whatever the device offers")
+    uses = models.PositiveIntegerField(default=0)
+    max_uses = models.PositiveIntegerField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(max_uses=None) | Q(uses__lte=models.F("max_uses")),
+                name="jointoken_uses_within_limit",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name

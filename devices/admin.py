@@ -1,0 +1,40 @@
+"""Admin pages: devices, their presence, and gateways, to look at."""
+
+from django.contrib import admin
+
+from clusterconfig.admin import ReadOnlyAdmin
+from devices.models import Device, Gateway, Presence
+
+
+@admin.register(Device)
+class DeviceAdmin(ReadOnlyAdmin):
+    list_display = (
+        "id",
+        "online",
+        "status_reason",
+        "role",
+        "platform",
+        "slots",
+        "cpu_count",
+        "memory_mb",
+        "cordoned",
+        "registered_at",
+        "removed_at",
+    )
+    list_filter = ("online", "cordoned", "role", "platform")
+    search_fields = ("id", "ip_address")
+    ordering = ("-registered_at", "id")
+    exclude = ("secret_digest",)
+
+
+@admin.register(Presence)
+class PresenceAdmin(ReadOnlyAdmin):
+    list_display = ("device_id", "last_seen", "heartbeats")
+    search_fields = ("device__id",)
+    ordering = ("-last_seen",)
+
+
+@admin.register(Gateway)
+class GatewayAdmin(ReadOnlyAdmin):
+    list_display = ("id", "host", "port", "tls", "started_at", "stopped_at")
+    ordering = ("-started_at",)

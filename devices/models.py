@@ -1,0 +1,86 @@
+"""Devices, what is last known of their health, and the gateways they are connected to."""
+
+import uuid
+
+from django.db import models
+from django.db.models import Q
+
+from devices.querysets import DeviceQuerySet
+from retire_cluster.protocol.states import Platform, Role
+
+
+class Gateway(models.Model):
+    """One run of a gateway process."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    host = models.CharField(max_length=255)
+    port = models.PositiveIntegerField()
+    tls = models.BooleanField()
+    started_at = models.DateTimeField()
+    stopped_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Device(models.Model):
+    """A machine that joined. Everything it reported about itself is untrusted text and numbers."""
+
+    id = models.CharField(max_length=64, primary_key=True)
+    role = models.CharField(max_length=10, choices=[(role.value, role.value) for role in Role])
+    platform = models.CharField(max_length=10, choices=[(item.value, item.value) for item in Platform])
+    tags = models.JSONField(default=list)
+    task_types = models.JSONField(default=list)
+    slots = models.PositiveIntegerField()
+    capabilities = models.JSONField(default=dict, help_text="As reported; null means unknown")
+    cpu_count = models.PositiveIntegerField(null=True)
+    memory_mb = models.PositiveBigIntegerField(null=True, help_text="Total, in units of 2^20 bytes")
+    allocatable_memory_mb = models.PositiveBigIntegerField(null=True)
+    storage_mb = models.PositiveBigIntegerField(null=True)
+    has_gpu = models.BooleanField(null=True)
+    has_internet = models.BooleanField(null=True)
+    agent_version = models.CharField(max_length=255, default="")
+    ip_address = models.CharField(max_length=45, default="")
+
+    secret_digest = models.CharField(max_length=64)
+    secret_confirmed = models.BooleanField(
+        default=False,
+        help_text="The device used its secret; until then it may join again, should the answer be lost",
+    )
+    join_token = models.ForeignKey("clusterconfig.JoinToken", null=True, on_delete=models.SET_NULL)
+    session = models.PositiveBigIntegerField(default=0, help_text="Grows with every accepted connection")
+    run_id = models.CharField(max_length=32, default="", help_text="Random per agent process")
+    gateway = models.ForeignKey(Gateway, null=True, on_delete=models.SET_NULL)
+    online = models.BooleanField(default=False)
+    status_reason = models.CharField(max_length=500, default="", blank=True)
+    cordoned = models.BooleanField(default=False)
+    cordon_reason = models.CharField(max_length=500, default="", blank=True)
+    registered_at = models.DateTimeField()
+    connected_at = models.DateTimeField(null=True)
+    disconnected_at = models.DateTimeField(null=True)
+    removed_at = models.DateTimeField(null=True, help_text="Soft: the history keeps its name")
+
+    objects = DeviceQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(online=False) | Q(removed_at=None), name="device_removed_is_offline"
+            ),
+            models.CheckConstraint(condition=Q(slots__gte=1), name="device_slots_positive"),
+        ]
+        indexes = [
+            models.Index(fields=["gateway"], condition=Q(online=True), name="device_online_by_gateway")
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Presence(models.Model):
+    """Last signs of life: never locked, never in a claim, written in batches by the gateway."""
+
+    device = models.OneToOneField(Device, primary_key=True, on_delete=models.CASCADE)
+    last_seen = models.DateTimeField()
+    heartbeats = models.PositiveBigIntegerField(default=0)
+    metrics = models.JSONField(default=dict)

@@ -1,0 +1,184 @@
+"""What happens to devices: joining, connecting, leaving. Callers hold a write transaction where it says so."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from clusterconfig import services as config
+from clusterconfig import tokens
+from clusterconfig.models import JoinToken
+from devices.capacity import Signature, allocatable_memory_mb
+from devices.models import Device, Gateway
+from retire_cluster.credentials import DEVICE_SECRET_PREFIX, digest, matches, new_secret
+from retire_cluster.protocol.messages import PROTOCOL_VERSION, Capabilities, Register
+
+
+class Refused(Exception):
+    """A device may not connect; `code` is a goodbye code, the message says what to do next."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """An accepted connection. `secret` is set when the device just joined."""
+
+    device: Device
+    secret: str | None
+    new_run: bool
+
+
+def register(
+    message: Register, *, address: str, gateway_id: UUID, now: datetime, reusable_token: str = ""
+) -> Registration:
+    """Prove who connects, then open a new session for it. Inside a write transaction. Raises Refused."""
+    _check_version(message)
+    device = Device.objects.select_for_update().filter(id=message.device_id).first()
+    secret = None
+    if device is not None and _proved(device, message):
+        token = device.join_token
+        device.secret_confirmed = True
+    else:
+        token = _admit(device, message, now=now, reusable_token=reusable_token)
+        secret = new_secret(DEVICE_SECRET_PREFIX)
+        device = device or Device(id=message.device_id, registered_at=now)
+        device.secret_digest, device.secret_confirmed = digest(secret), False
+        device.join_token, device.removed_at, device.cordoned = token, None, False
+    _check_room(device)
+    new_run = device.run_id != message.run_id
+    _describe(device, message, token)
+    device.session += 1
+    device.run_id, device.ip_address, device.gateway_id = message.run_id, address, gateway_id
+    device.online, device.status_reason, device.connected_at = True, "", now
+    device.save()
+    return Registration(device, secret, new_run)
+
+
+def confirm_secret(device_id: str) -> None:
+    """The device answered after its welcome, so it has stored its secret."""
+    Device.objects.filter(id=device_id, secret_confirmed=False).update(secret_confirmed=True)
+
+
+def disconnect(device_id: str, session: int, *, reason: str, now: datetime) -> bool:
+    """Mark offline, unless the device has connected anew since (then the verdict is void)."""
+    changed = Device.objects.filter(id=device_id, session=session, online=True).update(
+        online=False, status_reason=reason[:500], disconnected_at=now
+    )
+    return bool(changed)
+
+
+def start_gateway(gateway: Gateway, *, alone: bool, now: datetime) -> None:
+    """Record a gateway's start. `alone`: no other gateway can live on this database, so no device is connected."""
+    if alone:
+        Gateway.objects.filter(stopped_at=None).update(stopped_at=now)
+        Device.objects.filter(online=True).update(
+            online=False, status_reason="the gateway was restarted", disconnected_at=now
+        )
+    gateway.save(force_insert=True)
+
+
+def stop_gateway(gateway_id: UUID, *, now: datetime) -> None:
+    """Record a gateway's orderly end."""
+    Gateway.objects.filter(id=gateway_id).update(stopped_at=now)
+    Device.objects.filter(gateway_id=gateway_id, online=True).update(
+        online=False, status_reason="the gateway was stopped", disconnected_at=now
+    )
+
+
+def signature(device: Device) -> Signature:
+    """What static requirements look at."""
+    return Signature(
+        task_types=frozenset(device.task_types),
+        platform=device.platform,
+        role=device.role,
+        tags=frozenset(device.tags),
+        cpu_count=device.cpu_count,
+        memory_mb=device.allocatable_memory_mb,
+        storage_mb=device.storage_mb,
+        has_gpu=device.has_gpu,
+        has_internet=device.has_internet,
+    )
+
+
+def offered_task_types() -> set[str]:
+    """Every type a registered device offers, online or not."""
+    offered: set[str] = set()
+    for types in Device.objects.filter(removed_at=None).values_list("task_types", flat=True):
+        offered.update(types)
+    return offered
+
+
+def _check_version(message: Register) -> None:
+    if message.protocol != PROTOCOL_VERSION:
+        side = "agent" if message.protocol < PROTOCOL_VERSION else "server"
+        raise Refused(
+            "too_old",
+            f"the agent speaks protocol {message.protocol}, the server {PROTOCOL_VERSION}; update the {side}",
+        )
+
+
+def _proved(device: Device, message: Register) -> bool:
+    """Whether a known device showed its secret. Raises Refused where a wrong one was shown."""
+    if device.removed_at is not None:
+        if message.rejoin and message.join_token:
+            return False
+        raise Refused(
+            "revoked", "this device was removed from the cluster; join anew with --rejoin and a token"
+        )
+    if message.secret is not None:
+        if matches(message.secret, device.secret_digest):
+            return True
+        raise Refused("bad_secret", f"the credential of {device.id} is not the one the server knows")
+    if device.secret_confirmed:
+        raise Refused(
+            "device_id_taken",
+            f"a device {device.id!r} is already in the cluster; choose another with --device-id, or remove that one",
+        )
+    return False  # it joined, but the answer with its secret never arrived
+
+
+def _admit(
+    device: Device | None, message: Register, *, now: datetime, reusable_token: str
+) -> JoinToken | None:
+    if message.join_token is None:
+        if message.secret is not None and device is None:
+            raise Refused("unknown_device", "the server does not know this device; join again with a token")
+        raise Refused(
+            "bad_token", "a new device needs a join token: --token, as printed by the server at its start"
+        )
+    try:
+        return tokens.redeem(message.join_token, now=now, reusable=reusable_token)
+    except tokens.TokenRefused as error:
+        raise Refused("bad_token", str(error)) from None
+
+
+def _check_room(device: Device) -> None:
+    limit = config.current().server.max_connections
+    if Device.objects.filter(online=True).exclude(id=device.id).count() >= limit:
+        raise Refused("full", f"the cluster takes {limit} devices at once (server.max_connections)")
+
+
+def _describe(device: Device, message: Register, token: JoinToken | None) -> None:
+    """Take over what the device says of itself, within what its token allows."""
+    seen: Capabilities = message.capabilities
+    allowed_types = set(token.task_types) if token and token.task_types else None
+    device.role = (token.role if token else "") or message.role
+    device.platform = seen.platform
+    device.tags = sorted({*message.tags, *(token.tags if token else [])})
+    device.task_types = sorted(t for t in message.task_types if allowed_types is None or t in allowed_types)
+    device.slots = min(message.slots, token.max_slots) if token and token.max_slots else message.slots
+    device.capabilities = _capabilities(seen)
+    device.cpu_count = seen.cpu_count
+    device.memory_mb = seen.memory_total_mb
+    device.allocatable_memory_mb = allocatable_memory_mb(seen.memory_total_mb, message.max_memory_mb)
+    device.storage_mb = seen.storage_total_mb
+    device.has_gpu, device.has_internet = seen.has_gpu, seen.has_internet
+    device.agent_version = message.agent_version
+
+
+def _capabilities(seen: Capabilities) -> dict[str, Any]:
+    return {**asdict(seen), "gpu_names": list(seen.gpu_names)}

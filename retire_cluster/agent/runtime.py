@@ -1,0 +1,256 @@
+"""The agent as a whole: finds out what the device is, and keeps it connected until told to stop."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+from dataclasses import replace
+
+from retire_cluster import __version__
+from retire_cluster.agent import guess, handlers
+from retire_cluster.agent.address import Address, Link, Trust, choose_link
+from retire_cluster.agent.backoff import Backoff
+from retire_cluster.agent.config import MAX_TAGS, AgentConfig, check_task_types
+from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
+from retire_cluster.agent.host import Host
+from retire_cluster.agent.identity import Identity, IdentityStore, new_device_id
+from retire_cluster.agent.link import LinkError, connect
+from retire_cluster.agent.outbox import Outbox
+from retire_cluster.agent.session import Ending, Session
+from retire_cluster.agent.verdict import Verdict, judge
+from retire_cluster.agent.vitals import Vitals, cancel_and_wait
+from retire_cluster.agent.workbench import Workbench
+from retire_cluster.protocol.messages import PROTOCOL_VERSION, Goodbye, Register, Welcome
+
+RENEW = "the device's capabilities changed"
+
+logger = logging.getLogger(__name__)
+
+
+class Runtime:
+    """One agent. run() until stop(); usable inside any event loop, installs no signal handlers."""
+
+    def __init__(self, config: AgentConfig, host: Host | None = None) -> None:
+        self._config = config
+        self._host = host or Host()
+        self._run_id = secrets.token_hex(16)
+        self._stopping = asyncio.Event()
+        self._session: Session | None = None
+        self._store = IdentityStore(config.state_dir)
+        self._backoff = Backoff(config.timing.first_retry_s, config.timing.longest_retry_s)
+        self._has_joined = False
+        self._told = ""
+        self._told_times = 0
+
+    async def run(self) -> None:
+        """Return after stop(). Raises AgentExit when the gateway refuses for good or nothing can be done."""
+        outbox = await asyncio.to_thread(Outbox, self._config.state_dir)
+        try:
+            self._identity = self._load_identity()
+            self._check_links()
+            await self._run(outbox)
+        finally:
+            outbox.close()
+
+    def stop(self) -> None:
+        """Begin to stop: hand the attempts back, say goodbye, close. Call it in the event loop."""
+        self._stopping.set()
+
+    async def _run(self, outbox: Outbox) -> None:
+        config = self._config
+        self._vitals = vitals = Vitals(self._host, config.data_dir, config.internet_probes)
+        internet = asyncio.create_task(vitals.find_internet())
+        await vitals.detect()
+        offered = handlers.builtin(vitals.snapshot)
+        wanted = check_task_types(config.task_types, offered) or tuple(offered)
+        slots = config.slots or vitals.capabilities.cpu_count or 1
+        self._workbench = Workbench(outbox, {name: offered[name] for name in wanted}, slots, config.timing)
+        chores = [internet, asyncio.create_task(self._workbench.maintain())]
+        chores.append(asyncio.create_task(self._workbench.age()))
+        main = [asyncio.create_task(self._stay_connected(internet)), asyncio.create_task(self._await_stop())]
+        try:
+            await _first_to_end(main, chores)
+        finally:
+            await cancel_and_wait(*main, *chores)
+            await self._workbench.end_work()
+
+    # --- identity and links ---------------------------------------------------------------------------------
+
+    def _load_identity(self) -> Identity:
+        """The stored identity, or a new one, stored before it is used. Raises AgentExit."""
+        wanted = self._config.device_id
+        stored = self._store.load()
+        if stored is not None and wanted in (None, stored.device_id):
+            return stored
+        if stored is not None:
+            logger.info("the device was %s and joins anew as %s", stored.device_id, wanted)
+        identity = Identity(wanted or new_device_id(socket.gethostname()))
+        try:
+            self._store.save(identity)
+        except OSError as error:
+            reason = (
+                f"cannot write to {self._config.state_dir}: {error.strerror}; choose another with --data-dir"
+            )
+            raise AgentExit(ExitCode.USAGE, reason) from None
+        return identity
+
+    def _check_links(self) -> None:
+        """Refuse at the start what could never work."""
+        token = self._config.find_token()
+        for address in self._config.join:
+            self._link(address, token)
+            if self._identity.secret is None and token is None and not address.is_loopback:
+                raise AgentExit(
+                    ExitCode.USAGE,
+                    f"--token is needed to join {address}: the gateway prints it when it starts",
+                )
+
+    def _link(self, address: Address, token: str | None) -> Link:
+        """A token given now knows more than what was stored at joining."""
+        said = Trust() if token is None else Trust.of_token(token)
+        trust = said if said != Trust() else self._identity.trust
+        try:
+            return choose_link(
+                address, trust, ca_file=self._config.ca_file, insecure_plain=self._config.insecure_plain
+            )
+        except ConfigError as error:
+            raise AgentExit(ExitCode.USAGE, str(error)) from None
+
+    def _remember(self, identity: Identity) -> None:
+        """Store the identity. A full disk costs it at the next start, which is said, but not the work now."""
+        self._identity = identity
+        try:
+            self._store.save(identity)
+        except OSError as error:
+            logger.warning(
+                "cannot store the device's credential (%s): it is lost when this agent ends", error.strerror
+            )
+
+    # --- staying connected ----------------------------------------------------------------------------------
+
+    async def _stay_connected(self, internet: "asyncio.Task[None]") -> None:
+        """Connect, again and again, to each address in turn."""
+        loop = asyncio.get_running_loop()
+        turn = 0
+        while not self._stopping.is_set():
+            address = self._config.join[turn % len(self._config.join)]
+            self._has_joined = False
+            began = loop.time()
+            ending = await self._visit(address, internet)
+            if self._stopping.is_set():
+                return
+            verdict = judge(ending, self._config.timing)
+            if self._has_joined and loop.time() - began >= self._config.timing.stable_s:
+                self._backoff.reset()
+            turn += 0 if self._has_joined and verdict.same_address else 1
+            await self._obey(verdict, address)
+
+    async def _visit(self, address: Address, internet: "asyncio.Task[None]") -> Ending:
+        """One connection to the address, until it ends."""
+        token = await asyncio.to_thread(self._config.find_token)
+        if self._identity.secret is None and token is None:
+            return f"there is no join token yet: start the gateway (it writes {self._config.data_dir}/join-token)"
+        link = self._link(address, token)
+        try:
+            connection = await connect(address, link, self._config.timing.connect_s)
+        except LinkError as error:
+            return str(error)
+        session = Session(connection, self._workbench, self._vitals.metrics, self._config.timing)
+        register = await self._register(token)
+
+        async def on_welcome(welcome: Welcome) -> None:
+            await self._welcomed(welcome, address, link)
+            if not register.capabilities.has_internet:
+                internet.add_done_callback(renew)
+
+        def renew(_: object) -> None:
+            if self._vitals.capabilities.has_internet:
+                session.end(RENEW)
+
+        self._session = session
+        try:
+            return await session.run(register, on_welcome)
+        finally:
+            self._session = None
+            internet.remove_done_callback(renew)
+
+    async def _register(self, token: str | None) -> Register:
+        config, capabilities = self._config, self._vitals.capabilities
+        is_joining = self._identity.secret is None
+        guessed = guess.tags(capabilities, termux="TERMUX_VERSION" in self._host.environ)
+        return Register(
+            protocol=PROTOCOL_VERSION,
+            device_id=self._identity.device_id,
+            run_id=self._run_id,
+            agent_version=__version__,
+            capabilities=capabilities,
+            secret=self._identity.secret,
+            join_token=token if is_joining else None,
+            rejoin=config.rejoin and is_joining,
+            role=config.role or guess.role(capabilities),
+            tags=tuple(dict.fromkeys((*config.tags, *guessed)))[:MAX_TAGS],
+            task_types=tuple(self._workbench.handlers),
+            slots=self._workbench.slots,
+            max_memory_mb=config.max_memory_mb,
+            metrics=await self._vitals.metrics(),
+            held=self._workbench.held(),
+        )
+
+    async def _welcomed(self, welcome: Welcome, address: Address, link: Link) -> None:
+        """Store a new credential before anything else, and tell the person who waits."""
+        self._has_joined = True
+        if welcome.secret is not None:
+            joined = replace(
+                self._identity,
+                secret=welcome.secret,
+                incarnation=welcome.incarnation,
+                pin=link.pin,
+                plain=not link.tls,
+            )
+            await asyncio.to_thread(self._remember, joined)
+        self._told = ""
+        types = ", ".join(self._workbench.handlers)
+        logger.info(
+            "joined as %s at %s (%d slots; %s)", welcome.device_id, address, self._workbench.slots, types
+        )
+
+    async def _obey(self, verdict: Verdict, address: Address) -> None:
+        """Do what the end of a connection asks for. Raises AgentExit where it is final."""
+        if verdict.forget:
+            await asyncio.to_thread(self._remember, self._identity.forgotten())
+        if verdict.exit_code is not None:
+            raise AgentExit(verdict.exit_code, verdict.reason)
+        if verdict.forget and self._config.find_token() is None:
+            raise AgentExit(
+                ExitCode.REFUSED,
+                f"{verdict.reason}; start with --token to join again (the gateway prints it)",
+            )
+        delay = 0.0 if verdict.reason == RENEW else max(verdict.least_delay_s, self._backoff.next())
+        self._tell(f"{address}: {verdict.reason}", delay)
+        await asyncio.sleep(delay)
+
+    def _tell(self, reason: str, delay: float) -> None:
+        """Each reason a few times, then only now and then: an outage of a week must not fill a disk."""
+        self._told_times = self._told_times + 1 if reason == self._told else 1
+        self._told = reason
+        is_news = self._told_times <= 5 or self._told_times % 60 == 0
+        logger.log(logging.INFO if is_news else logging.DEBUG, "%s (next try in %.1f s)", reason, delay)
+
+    async def _await_stop(self) -> None:
+        """Wait for stop(), then leave politely: work ends first, so that what is handed back is over."""
+        await self._stopping.wait()
+        await self._workbench.end_work()
+        if self._session is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._config.timing.farewell_s):
+                    await self._session.farewell(Goodbye(code="stopping", reason="the agent was stopped"))
+
+
+async def _first_to_end(main: "list[asyncio.Task[None]]", chores: "list[asyncio.Task[None]]") -> None:
+    """Return when a main task is done; raise what any of the tasks raises, as soon as it does."""
+    pending = {*main, *chores}
+    while pending and not any(task.done() for task in main):
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()

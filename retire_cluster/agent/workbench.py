@@ -1,0 +1,214 @@
+"""Carries out what the ledger decides: disk, executor, and the messages of the current connection."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+from retire_cluster.agent.config import Timing
+from retire_cluster.agent.executor import Executor
+from retire_cluster.agent.handlers import Handler
+from retire_cluster.agent.ledger import (
+    Drop,
+    Forget,
+    Instruction,
+    Kill,
+    Ledger,
+    Mark,
+    Persist,
+    Reject,
+    Send,
+    Start,
+)
+from retire_cluster.agent.metrics import boot_clock
+from retire_cluster.agent.outbox import Outbox, OutboxError, Write
+from retire_cluster.protocol.messages import Assign, Cancel, Go, Held, Message, Result, ResultAck, Stop
+from retire_cluster.protocol.states import HeldState
+
+MAX_HELD = 4096  # what one message may list
+WORK = (Assign, Go, Cancel, Stop, ResultAck)
+
+logger = logging.getLogger(__name__)
+
+
+def _nowhere(message: Message) -> None:
+    """Without a connection messages are void: the held list and connected() make good for them."""
+
+
+class Workbench:
+    """The attempts of this agent. One frame, or one turn of the loop, is one transaction."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        handlers: Mapping[str, Handler],
+        slots: int,
+        timing: Timing,
+        clock: Callable[[], float] = boot_clock,
+    ) -> None:
+        self.handlers = handlers
+        self.slots = slots
+        self._outbox = outbox
+        self._timing = timing
+        self._clock = clock
+        self._ledger = Ledger(outbox.records())
+        self._executor = Executor(handlers, self._report, clock)
+        self._send: Callable[[Message], None] = _nowhere
+        self._accepted_at: dict[str, float] = {}
+        self._ended: list[Result] = []
+        self._parked: deque[list[Instruction]] = deque()  # waits for the disk, in order
+        self._disk_error: str | None = None
+        self._is_leaving = False
+        self._uneasy = asyncio.Event()  # something waits for maintain()
+
+    # --- for the connection ---------------------------------------------------------------------------------
+
+    def attach(self, send: Callable[[Message], None]) -> None:
+        """A connection is welcome: its messages go to `send`, beginning with what is unacknowledged."""
+        self._send = send
+        self._carry_out(self._ledger.connected())
+
+    def detach(self) -> None:
+        self._send = _nowhere
+
+    def receive(self, messages: Iterable[Message]) -> None:
+        """Act on one frame's messages of the kinds in WORK."""
+        self._carry_out([instruction for message in messages for instruction in self._decide(message)])
+
+    def held(self) -> tuple[Held, ...]:
+        """What the gateway is told at register and in every heartbeat."""
+        now = self._clock()
+        return tuple(
+            Held(attempt=attempt, state=state, age_s=max(0.0, now - self._accepted_at.get(attempt, now)))
+            for attempt, state in self._ledger.held()[:MAX_HELD]
+        )
+
+    @property
+    def paused_reason(self) -> str | None:
+        """Why no new task is taken at all; None while all is well."""
+        return self._disk_error
+
+    # --- life -----------------------------------------------------------------------------------------------
+
+    async def maintain(self) -> None:
+        """Retry a failing disk, and force to the medium what stays unacknowledged. Runs for ever."""
+        while True:
+            await self._uneasy.wait()
+            self._uneasy.clear()
+            await asyncio.sleep(self._timing.sync_s)
+            self._retry_disk()
+            if self._has_unacknowledged() or self._outbox.needs_sync():
+                await self._sync()
+
+    async def age(self) -> None:
+        """Forget old attempts once a day. Runs for ever."""
+        while True:
+            await asyncio.sleep(self._timing.forget_s)
+            self._carry_out(self._ledger.rotate())
+
+    async def end_work(self) -> None:
+        """End what runs, without a report: the goodbye hands it back, or an operator removed the device."""
+        self._is_leaving = True
+        await self._executor.close()
+        self._flush_ended()
+
+    # --- pieces ---------------------------------------------------------------------------------------------
+
+    def _decide(self, message: Message) -> list[Instruction]:
+        ledger = self._ledger
+        match message:
+            case Assign():
+                return ledger.assign(message, refuse=self._refusal(message.task_type))
+            case Go():
+                return [step for attempt in message.attempts for step in ledger.go(attempt)]
+            case Cancel():
+                return ledger.cancel(message.attempt, message.reason)
+            case Stop():
+                return [step for attempt in message.attempts for step in ledger.stop(attempt)]
+            case ResultAck():
+                return ledger.acknowledged(message.attempt, message.verdict)
+        return []
+
+    def _refusal(self, task_type: str) -> str | None:
+        if self._is_leaving:
+            return "the agent is stopping"
+        if self._disk_error is not None:
+            return self._disk_error
+        if task_type not in self.handlers:
+            return f"this device does not offer {task_type!r}"
+        if self._ledger.active >= self.slots:
+            return f"no free slot: {self._ledger.active} of {self.slots} are in use"
+        return None
+
+    def _report(self, result: Result) -> None:
+        """Collect what ends in this turn of the loop, so that it costs one commit and one frame."""
+        if not self._ended:
+            asyncio.get_running_loop().call_soon(self._flush_ended)
+        self._ended.append(result)
+
+    def _flush_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        self._carry_out([step for result in ended for step in self._ledger.finished(result)])
+
+    def _carry_out(self, instructions: list[Instruction]) -> None:
+        """Kills wait for nothing; all writes go to disk in one transaction; then the rest, in order."""
+        for instruction in instructions:
+            if isinstance(instruction, Kill):
+                self._executor.kill(instruction.attempt, instruction.reason)
+        writes = _writes(instructions)
+        if writes and (self._parked or not self._write(writes)):
+            self._parked.append(instructions)
+            self._uneasy.set()
+            return
+        self._act(instructions)
+
+    def _write(self, writes: list[Write]) -> bool:
+        """Whether the writes are on disk now; the reason why not is kept for those who ask for work."""
+        try:
+            self._outbox.apply(writes)
+        except OutboxError as error:
+            if self._disk_error is None:
+                logger.warning("%s: no new task is taken until this works again; is the disk full?", error)
+            self._disk_error = f"the device cannot write to its disk: {error}"[:500]
+            return False
+        if self._disk_error is not None:
+            logger.info("the disk takes writes again")
+            self._disk_error = None
+        self._note(writes)
+        return True
+
+    def _note(self, writes: list[Write]) -> None:
+        """Keep the ages of attempts, and have maintain() look after new results."""
+        for write in writes:
+            if isinstance(write, Drop):
+                self._accepted_at.pop(write.attempt, None)
+            elif isinstance(write, Persist) and write.record.mark is Mark.SEEN:
+                self._accepted_at[write.record.attempt] = self._clock()
+            elif isinstance(write, Persist):
+                self._uneasy.set()
+
+    def _act(self, instructions: list[Instruction]) -> None:
+        for instruction in instructions:
+            if isinstance(instruction, Send):
+                self._send(instruction.message)
+            elif isinstance(instruction, Start):
+                self._executor.start(instruction.assign)
+
+    def _retry_disk(self) -> None:
+        while self._parked and self._write(_writes(self._parked[0])):
+            self._act(self._parked.popleft())
+        if self._parked:
+            self._uneasy.set()
+
+    def _has_unacknowledged(self) -> bool:
+        return any(state is HeldState.FINISHED for _, state in self._ledger.held())
+
+    async def _sync(self) -> None:
+        try:
+            await asyncio.to_thread(self._outbox.sync)
+        except OutboxError as error:
+            logger.warning("%s; results survive a crash of the agent, but not of the machine", error)
+
+
+def _writes(instructions: list[Instruction]) -> list[Write]:
+    return [item for item in instructions if isinstance(item, (Persist, Drop, Forget, Reject))]

@@ -1,0 +1,12 @@
+"""The project's own app: system checks and the Celery app."""
+
+from django.apps import AppConfig
+
+
+class RetireClusterConfig(AppConfig):
+    name = "retire_cluster"
+    verbose_name = "Retire-Cluster"
+
+    def ready(self) -> None:
+        # Imported here, not in the package's __init__: the agent must load neither Django nor Celery.
+        from retire_cluster import celery, checks  # noqa: F401

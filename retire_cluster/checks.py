@@ -1,0 +1,1 @@
+"""System checks; ids retire_cluster.E… and W… are stable."""

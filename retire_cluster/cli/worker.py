@@ -1,0 +1,264 @@
+"""`retire-cluster-worker`: makes this machine a device of a cluster."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from retire_cluster import __version__
+from retire_cluster.agent import config as settings
+from retire_cluster.agent.address import parse_address
+from retire_cluster.agent.config import AgentConfig
+from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
+from retire_cluster.agent.handlers import BUILTIN_TYPES
+from retire_cluster.agent.runtime import Runtime
+
+PROGRAM = "retire-cluster-worker"
+# Threads only read files and resolve names; few threads keep the agent small.
+MAX_THREADS = 4
+THREAD_NAME = "agent-helper"
+LINGER_S = 0.3
+_YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+
+T = TypeVar("T")
+logger = logging.getLogger("retire_cluster.cli.worker")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ExitCode.USAGE, f"{self.prog}: {message} (see --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=PROGRAM,
+        allow_abbrev=False,
+        description="Make this machine a device of a Retire-Cluster.",
+        epilog="Every option has an environment variable RETIRE_CLUSTER_<OPTION> (--token: "
+        "RETIRE_CLUSTER_JOIN_TOKEN); the option wins. "
+        "Exit codes: 0 stopped, 2 usage, 3 token or secret refused, 4 removed by an operator, "
+        "5 device id taken, 6 version too old.",
+    )
+    option = parser.add_argument
+    option(
+        "--join",
+        action="append",
+        metavar="HOST[:PORT]",
+        help="the gateway; repeat it for several (port 8080)",
+    )
+    option(
+        "--token", metavar="TOKEN", help="the join token the gateway prints; --token-file hides it from ps"
+    )
+    option("--token-file", metavar="FILE", help="a file that holds the join token")
+    option("--device-id", metavar="ID", help="this device's name in the cluster (from the hostname)")
+    option("--role", metavar="ROLE", help="worker, compute, storage or mobile (guessed)")
+    option("--tags", metavar="A,B", help="tags that requirements may name, beside those that are guessed")
+    option("--task-types", metavar="A,B", help=f"run only these of {', '.join(BUILTIN_TYPES)}")
+    option("--slots", metavar="N", help="tasks at the same time (the number of cores)")
+    option("--max-memory-gb", metavar="GB", help="memory that tasks may reserve together")
+    option("--data-dir", metavar="DIR", help=f"where the agent keeps its files ({settings.DEFAULT_DATA_DIR})")
+    option(
+        "--ca", metavar="FILE", help="verify the gateway's certificate by this authority, not by the token"
+    )
+    option("--insecure-plain", action="store_true", help="connect without encryption, on a network you trust")
+    option("--rejoin", action="store_true", help="join again after an operator removed this device")
+    option("--test", metavar="HOST[:PORT]", help="only check the way to a gateway, and say what is wrong")
+    option("--debug", action="store_true", help="log more")
+    option("--version", action="version", version=f"{PROGRAM} {__version__}")
+    return parser
+
+
+class _Options:
+    """Flags over environment variables; a bad value is a ConfigError that names where it came from."""
+
+    def __init__(self, flags: argparse.Namespace, environ: Mapping[str, str]) -> None:
+        self._flags = flags
+        self._environ = environ
+
+    def get(self, flag: str, parse: Callable[[str], T], variable: str | None = None) -> T | None:
+        given = getattr(self._flags, flag)
+        name = f"RETIRE_CLUSTER_{variable or flag.upper()}"
+        if given is not None:
+            return parse(given)
+        if not self._environ.get(name):
+            return None
+        try:
+            return parse(self._environ[name])
+        except ConfigError as error:
+            raise ConfigError(f"{error} (from {name})") from None
+
+    def is_set(self, flag: str) -> bool:
+        text = self._environ.get(f"RETIRE_CLUSTER_{flag.upper()}", "").lower()
+        if text not in (*_YES, *_NO):
+            raise ConfigError(f"RETIRE_CLUSTER_{flag.upper()}: {text!r} must be 1 or 0")
+        return getattr(self._flags, flag) or text in _YES
+
+
+def build_config(flags: argparse.Namespace, environ: Mapping[str, str]) -> AgentConfig:
+    """The validated settings. Raises ConfigError."""
+    options = _Options(flags, environ)
+    joined = ",".join(flags.join) if flags.join else environ.get("RETIRE_CLUSTER_JOIN", "")
+    join = tuple(parse_address(text) for text in settings.parse_list(joined))
+    if not join:
+        raise ConfigError("--join HOST[:PORT] is missing: the address of the gateway this device works for")
+    data_dir = _data_dir(options)
+    return AgentConfig(
+        join=join,
+        data_dir=data_dir,
+        state_dir=data_dir / "agent",
+        token=_token(options, flags),
+        device_id=options.get("device_id", settings.check_device_id),
+        role=options.get("role", settings.check_role),
+        tags=options.get("tags", lambda text: settings.check_tags(settings.parse_list(text))) or (),
+        task_types=options.get("task_types", _task_types) or (),
+        slots=options.get("slots", settings.check_slots),
+        max_memory_mb=options.get("max_memory_gb", settings.check_memory_gb),
+        ca_file=options.get("ca", settings.check_ca_file),
+        insecure_plain=options.is_set("insecure_plain"),
+        rejoin=options.is_set("rejoin"),
+    )
+
+
+def _task_types(text: str) -> tuple[str, ...]:
+    return settings.check_task_types(settings.parse_list(text), BUILTIN_TYPES)
+
+
+def _data_dir(options: _Options) -> Path:
+    directory = options.get("data_dir", Path) or Path(settings.DEFAULT_DATA_DIR)
+    try:
+        return directory.expanduser().absolute()
+    except RuntimeError:
+        raise ConfigError(
+            f"--data-dir: {directory} cannot be resolved: this user has no home directory"
+        ) from None
+
+
+def _token(options: _Options, flags: argparse.Namespace) -> str | None:
+    """--token, --token-file, then their variables: a flag beats any variable."""
+    if flags.token is None and flags.token_file is not None:
+        return settings.read_token_file(flags.token_file)
+    token = options.get("token", settings.check_token, "JOIN_TOKEN")
+    return token or options.get("token_file", settings.read_token_file)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the agent until it is stopped; returns the exit code."""
+    code = _main(argv)
+    _abandon_threads(code)
+    return code
+
+
+def _abandon_threads(code: int) -> None:
+    """Leave now if a thread still waits, for a name server perhaps: Python itself would wait for it."""
+    deadline = time.monotonic() + LINGER_S
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREAD_NAME):
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                logging.shutdown()
+                sys.stdout.flush()
+                os._exit(code)
+
+
+def _main(argv: list[str] | None) -> int:
+    flags = build_parser().parse_args(argv)
+    try:
+        options = _Options(flags, os.environ)
+        _set_up_logging(debug=options.is_set("debug"))
+        if flags.test is not None:
+            return _run(_test(flags, options))
+        return _run(_work(build_config(flags, os.environ)))
+    except ConfigError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return ExitCode.USAGE
+    except AgentExit as ending:
+        logger.error("%s", ending.message)  # noqa: TRY400 - one line says it all
+        return ending.code
+
+
+async def _test(flags: argparse.Namespace, options: _Options) -> int:
+    from retire_cluster.agent.waycheck import check_way
+
+    address = parse_address(flags.test, "--test")
+    token, ca_file = _token(options, flags), options.get("ca", settings.check_ca_file)
+    return 0 if await check_way(address, token, ca_file, print) else 1
+
+
+async def _work(config: AgentConfig) -> int:
+    runtime = Runtime(config)
+    _on_signals(runtime.stop)
+    await runtime.run()
+    logger.info("stopped")
+    return ExitCode.STOPPED
+
+
+def _run(work: Any) -> int:
+    """Run the coroutine in a loop of its own; its helper threads are told to end, not waited for."""
+    threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=THREAD_NAME)
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(threads)
+    try:
+        code: int = loop.run_until_complete(work)
+        return code
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    """Stop at the first Ctrl-C or SIGTERM; leave at once at the second."""
+    loop = asyncio.get_running_loop()
+    seen: list[int] = []
+
+    def handle(number: int) -> None:
+        if seen:
+            os._exit(128 + number)
+        seen.append(number)
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, handle, number)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda found, _: loop.call_soon_threadsafe(handle, found))
+
+
+class _JSONLines(logging.Formatter):
+    """One JSON object a line, for whatever collects logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        import json
+        from datetime import UTC, datetime
+
+        line = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6]
+            + "Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def _set_up_logging(*, debug: bool) -> None:
+    """Plain lines for a person at a terminal, JSON lines otherwise."""
+    handler = logging.StreamHandler()
+    plain = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+    handler.setFormatter(plain if sys.stderr.isatty() else _JSONLines())
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The cluster server agents dial into: sockets in an event loop, one committer thread for all it writes."""

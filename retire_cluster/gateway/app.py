@@ -1,0 +1,118 @@
+"""The gateway as a plain ASGI application: `/node` for agents, `/node/health`; all else goes to the REST API."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from retire_cluster import hints
+from retire_cluster.gateway.committer import Committer
+from retire_cluster.gateway.connection import Connection, Receive, Send
+from retire_cluster.gateway.guard import Guard
+from retire_cluster.gateway.ingest import Identity
+from retire_cluster.gateway.inputs import Effects
+from retire_cluster.protocol.messages import Goodbye
+
+logger = logging.getLogger("retire_cluster.gateway")
+
+STALE_TICK_S = 10.0  # a committer whose last tick is older does not work
+ASGIApp = Callable[[dict[str, Any], Receive, Send], Any]
+
+
+class GatewayApp:
+    """Owns the agents' connections and the committer. `start` and `stop` in the event loop that serves it."""
+
+    def __init__(self, identity: Identity, fallback: ASGIApp, died: Callable[[BaseException], None]) -> None:
+        self._fallback = fallback
+        self._guard = Guard()
+        self._connections: set[Connection] = set()
+        self._started = time.monotonic()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._committer = Committer(identity, self._deliver, died)
+        self._unsubscribe: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Begin to commit and to listen for hints."""
+        self._loop = asyncio.get_running_loop()
+        self._unsubscribe = hints.subscribe(self._committer.hint)
+        self._committer.start()
+
+    async def stop(self) -> None:
+        """Say goodbye to every agent, commit what is left, end the committer."""
+        for connection in list(self._connections):
+            connection.close(Goodbye(code="stopping", reason="the gateway is stopping"))
+        deadline = time.monotonic() + 2
+        while self._connections and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        self._committer.stop()
+        await asyncio.to_thread(self._committer.join, 2)
+
+    def health(self) -> dict[str, Any]:
+        """Facts for /health: whether the committer works, how many devices are connected."""
+        idle = time.monotonic() - self._committer.last_tick
+        working = self._committer.is_alive() and idle < STALE_TICK_S
+        return {
+            "status": "healthy" if working else "unhealthy",
+            "scheduler": "healthy" if working else "unhealthy",
+            "devices_connected": len(self._committer.sessions.by_device),
+            "uptime_s": round(time.monotonic() - self._started, 1),
+        }
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].rstrip("/") == "/node/health":
+            await self._answer_health(send)
+        else:
+            await self._fallback(scope, receive, send)
+
+    async def _websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        address = (scope.get("client") or ("unknown", 0))[0]
+        refusal = self._refusal(scope, address)
+        if refusal is not None:
+            logger.warning("refused a connection from %s: %s", address, refusal, extra={"action": "connect"})
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": refusal[:120]})
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        connection = Connection(address, receive, send, self._committer.submit)
+        self._connections.add(connection)
+        try:
+            await connection.serve(self._guard)
+        finally:
+            self._connections.discard(connection)
+
+    def _refusal(self, scope: dict[str, Any], address: str) -> str | None:
+        if scope["path"].rstrip("/") != "/node":
+            return "agents connect at /node"
+        if any(name == b"origin" for name, _ in scope["headers"]):
+            return "browsers have no business here"  # an agent sends no Origin; a web page cannot leave it out
+        return self._guard.admits(address)
+
+    async def _answer_health(self, send: Send) -> None:
+        facts = self.health()
+        body = json.dumps(facts).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        status = 200 if facts["status"] == "healthy" else 503
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    # --- from the committer's thread --------------------------------------------------------------------------
+
+    def _deliver(self, effects: Effects) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_carry_out, effects)
+
+
+def _carry_out(effects: Effects) -> None:
+    for link in effects.answered:
+        link.frame_done()
+    for link, messages in effects.send.values():
+        link.send(messages)
+    for link, goodbye in effects.close:
+        link.close(goodbye)

@@ -1,0 +1,54 @@
+"""The gateway's own certificate: made at first start, recognised by its fingerprint, which join tokens carry."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from retire_cluster import datadir
+
+CERTIFICATE_FILE = "gateway-certificate.pem"
+KEY_FILE = "gateway-key.pem"
+# Agents compare the fingerprint and never the dates: a device without a clock must be able to join.
+VALID = timedelta(days=365 * 50)
+
+
+def ensure(directory: Path) -> tuple[Path, Path]:
+    """Paths of (certificate, key) in the data directory, made when there are none."""
+    certificate, key = directory / CERTIFICATE_FILE, directory / KEY_FILE
+    if not (certificate.exists() and key.exists()):
+        certificate_pem, key_pem = _make()
+        datadir.write_private(key, key_pem)
+        datadir.write_private(certificate, certificate_pem)
+    return certificate, key
+
+
+def fingerprint(certificate: Path) -> str:
+    """SHA-256 of the certificate's DER form, in hexadecimal: the pin in join tokens."""
+    parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
+    return hashlib.sha256(parsed.public_bytes(serialization.Encoding.DER)).hexdigest()
+
+
+def _make() -> tuple[str, str]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "retire-cluster gateway")])
+    start = datetime(2020, 1, 1, tzinfo=UTC)  # a fixed past date: this machine's clock may be wrong as well
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + VALID)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("retire-cluster")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    key_pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode(), key_pem.decode()

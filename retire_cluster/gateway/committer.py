@@ -1,0 +1,266 @@
+"""The one thread through which a gateway writes.
+
+Whatever arrives while a commit is in flight joins the next one: batches grow with the load and nobody lingers.
+Commit, then act: messages, acknowledgements and wake-ups leave only after the commit they tell of.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connection
+
+from clusterconfig import services as config
+from devices import presence
+from retire_cluster import db, hints
+from retire_cluster.gateway import translate
+from retire_cluster.gateway.ingest import Batch, Identity
+from retire_cluster.gateway.inputs import Closed, Effects, Input, Received
+from retire_cluster.gateway.sessions import Sessions
+from retire_cluster.protocol import messages as wire
+from tasks import sweep, waiting
+from tasks.lifecycle import LostRace
+from tasks.placement import Matcher
+
+logger = logging.getLogger("retire_cluster.gateway")
+
+MAX_BATCH = 2000  # frames in one transaction
+TICK_S = 1.0
+RETRY_S = 0.5  # between tries while the database is away
+CLOSED_REASON = "the gateway counts this connection as lost; connect again"  # no matter to one that is gone
+MAX_RACES = 20  # in a row; more means a defect, not bad luck
+UNANSWERED_LIMIT = 3  # offers in a row a device may leave unanswered
+# SQLite lives on SD cards: an idle cluster hardly writes.
+PRESENCE_FLUSH_S = {"sqlite": 300.0, "postgresql": 15.0}
+
+
+class Committer(threading.Thread):
+    """Takes inputs from the event loop, commits them in batches, hands the effects back.
+
+    `deliver` is called in this thread after each commit. If the thread dies, `died` is called with the error.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        deliver: Callable[[Effects], None],
+        died: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(name="retire-cluster-committer", daemon=True)
+        self.sessions = Sessions()
+        self.last_tick = time.monotonic()
+        self._identity = identity
+        self._deliver = deliver
+        self._died = died
+        self._queue: queue.SimpleQueue[Input | None] = queue.SimpleQueue()
+        self._hinted = threading.Event()  # there may be work; None in the queue wakes the thread for it
+        self._intended = threading.Event()  # somebody may want something of a device
+        self._stopping = threading.Event()
+        self._backlog = True
+        self._watch = sweep.Watch()
+        self._blind = False
+        self._matcher = Matcher()
+        self._next_tick = 0.0
+        self._next_flush = time.monotonic() + PRESENCE_FLUSH_S["sqlite"]
+        self._config_version = config.current().version
+
+    def submit(self, item: Input) -> None:
+        """Hand in something that arrived. Any thread; never blocks."""
+        self._queue.put(item)
+
+    def hint(self, kind: hints.Hint) -> None:
+        """There may be news in the database. Any thread; never blocks."""
+        flag = self._hinted if kind == hints.WORK else self._intended
+        if not flag.is_set():
+            flag.set()
+            self._queue.put(None)
+
+    def stop(self) -> None:
+        """Commit what is queued, then end. Join the thread afterwards."""
+        self._stopping.set()
+        self._queue.put(None)
+
+    def run(self) -> None:
+        try:
+            while not (self._stopping.is_set() and self._queue.empty()):
+                inputs = self._next_inputs()
+                self._step(inputs)
+            presence.flush()
+        except BaseException as error:
+            self._died(error)
+            raise
+        finally:
+            connection.close()
+
+    # --- one step ---------------------------------------------------------------------------------------------
+
+    def _next_inputs(self) -> list[Input]:
+        wait = max(0.0, self._next_tick - time.monotonic())
+        inputs: list[Input] = []
+        try:
+            first = self._queue.get(timeout=wait)
+            if first is not None:
+                inputs.append(first)
+            while len(inputs) < MAX_BATCH:
+                item = self._queue.get_nowait()
+                if item is not None:
+                    inputs.append(item)
+        except queue.Empty:
+            pass
+        return inputs
+
+    def _step(self, inputs: Sequence[Input]) -> None:
+        tick = time.monotonic() >= self._next_tick
+        # Cleared before anything is read: what comes in from now on is seen by the next step.
+        hinted, intended = self._hinted.is_set(), self._intended.is_set()
+        self._hinted.clear()
+        self._intended.clear()
+        if tick:
+            self._next_tick = time.monotonic() + TICK_S
+            inputs = [*inputs, *self._silent()]
+        place = hinted or tick or (self._backlog and bool(inputs))
+        self._persist(inputs, tick=tick, place=place, intents=intended or tick)
+        if tick:
+            self._after_tick()
+
+    def _persist(self, inputs: Sequence[Input], *, tick: bool, place: bool, intents: bool) -> None:
+        """Commit, whatever it takes: races are run again, an absent database is waited for, poison is isolated."""
+        races = 0
+        absent_since: float | None = None
+        while True:
+            try:
+                effects = self._commit(inputs, tick=tick, place=place, intents=intents)
+            except LostRace:
+                races += 1
+                if races > MAX_RACES:
+                    raise
+            except (OperationalError, InterfaceError) as error:
+                absent_since = absent_since or time.monotonic()
+                self._wait_for_database(error, absent_since)
+                if self._stopping.is_set():
+                    return
+            except DataError as error:
+                self._isolate(inputs, error)
+                return
+            else:
+                self._act(effects)
+                return
+
+    def _commit(self, inputs: Sequence[Input], *, tick: bool, place: bool, intents: bool) -> Effects | None:
+        # Kept until a pass is committed: the watch itself is only blind once.
+        self._blind |= tick and self._watch.blind(db.now(), time.monotonic())
+        blind = tick and self._blind
+        judge = tick and not blind and sweep.due(db.now())
+        renewing = tick and bool(self.sessions.by_device)
+        if not (inputs or blind or judge or renewing or place or intents):
+            return None
+        with db.write_transaction():
+            batch = Batch(self.sessions, self._identity)
+            batch.apply(inputs)
+            if tick:
+                batch.tick(blind=blind, judge=judge)
+            if intents:
+                batch.deliver_intents()
+            if place or batch.effects.opened:
+                batch.place(self._matcher)
+        self._blind &= not blind
+        return batch.effects
+
+    def _act(self, effects: Effects | None) -> None:
+        """After the commit: follow it in memory, tell whoever waits, send."""
+        if effects is None:
+            return
+        for session in effects.ended:
+            self.sessions.close(session)
+            effects.close.append((session.link, wire.Goodbye(code="unavailable", reason=CLOSED_REASON)))
+        for session in effects.opened:
+            old = self.sessions.open(session)
+            if old is not None:
+                reason = "the same device connected again"
+                effects.close.append((old.link, wire.Goodbye(code="replaced", reason=reason)))
+        for row in effects.changed:
+            self.sessions.remember(row)
+        if effects.placed:
+            self._backlog = effects.work_may_remain
+        if effects.finished:
+            waiting.ended(effects.finished)
+        self._deliver(effects)
+
+    # --- the clock --------------------------------------------------------------------------------------------
+
+    def _silent(self) -> list[Input]:
+        """Devices that were not heard of for too long, or leave offers unanswered, as closed connections."""
+        silence = config.current().heartbeat.silence
+        closed: list[Input] = []
+        for session in self.sessions.all():
+            quiet = time.monotonic() - session.link.last_heard
+            if quiet > silence:
+                closed.append(Closed(session.link, f"nothing was heard of it for {quiet:.0f} s"))
+            elif session.unanswered >= UNANSWERED_LIMIT:
+                closed.append(Closed(session.link, f"it left {session.unanswered} offers in a row unanswered"))
+        return closed
+
+    def _after_tick(self) -> None:
+        self.last_tick = time.monotonic()
+        if self.last_tick >= self._next_flush:
+            self._next_flush = self.last_tick + PRESENCE_FLUSH_S[connection.vendor]
+            presence.flush()
+        current = config.current()
+        if current.version != self._config_version:
+            self._config_version = current.version
+            self._tell_everybody(wire.Config(version=current.version, pulse=translate.pulse(current)))
+
+    def _tell_everybody(self, message: wire.Message) -> None:
+        effects = Effects()
+        for session in self.sessions.all():
+            effects.say(session.link, message)
+        self._deliver(effects)
+
+    # --- trouble ----------------------------------------------------------------------------------------------
+
+    def _wait_for_database(self, error: DatabaseError, absent_since: float) -> None:
+        absent = time.monotonic() - absent_since
+        logger.error(
+            "the database does not answer (for %.0f s): %s", absent, error, extra={"action": "commit"}
+        )
+        connection.close()
+        if absent > config.current().heartbeat.silence / 2:
+            self._send_away()
+        self._stopping.wait(RETRY_S)
+
+    def _send_away(self) -> None:
+        """Agents keep their results and try another gateway, or this one again later."""
+        effects = Effects()
+        reason = "the gateway cannot reach its database"
+        for session in self.sessions.all():
+            effects.close.append((session.link, wire.Goodbye(code="unavailable", reason=reason)))
+        self._deliver(effects)
+
+    def _isolate(self, inputs: Sequence[Input], error: DataError) -> None:
+        """A row the database refuses: halve the batch until it stands alone, then record that it cannot be kept."""
+        if len(inputs) > 1:
+            middle = len(inputs) // 2
+            for part in (inputs[:middle], inputs[middle:]):
+                self._persist(part, tick=False, place=False, intents=False)
+            return
+        if not inputs:
+            raise error
+        (item,) = inputs
+        logger.error("the database refuses %s: %s", type(item).__name__, error, extra={"action": "commit"})
+        if isinstance(item, Received):
+            self._persist([_without_content(item)], tick=False, place=False, intents=False)
+
+
+def _without_content(item: Received) -> Received:
+    """The same frame, its results replaced by the statement that they cannot be stored."""
+    messages = tuple(
+        replace(message, result_json="unstorable", error_message=None, error_traceback=None)
+        if isinstance(message, wire.Result)
+        else message
+        for message in item.messages
+        if isinstance(message, (wire.Result, wire.Accepted, wire.Heartbeat))
+    )
+    return Received(item.link, messages)

@@ -1,0 +1,371 @@
+"""One batch of what agents said, in one transaction: every message becomes one rule applied to rows.
+
+Frames and acknowledgements are collected in Effects and leave after the commit. Placement runs last, on the
+capacity the batch just freed, under a savepoint: its failure never costs a result.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import DatabaseError, transaction
+
+from clusterconfig import services as config
+from clusterconfig.registry import ClusterSettings
+from devices import presence
+from devices import services as devices
+from retire_cluster import __version__, db
+from retire_cluster.gateway.inputs import Closed, Effects, Input, Opened, Received
+from retire_cluster.gateway.sessions import DECLINED_HOLD_S, Link, Session, Sessions
+from retire_cluster.protocol import jsontext
+from retire_cluster.protocol import messages as wire
+from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Outcome, Verdict
+from tasks import placement, reservations, rules, services, sweep
+from tasks.lifecycle import Ledger, LostRace
+from tasks.reconcile import Action, Wish, at_heartbeat, at_register
+
+logger = logging.getLogger("retire_cluster.gateway")
+
+BATTERY_GRACE_FACTOR = 3  # phones that sleep need longer to come back
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this gateway is. `reusable_token` is the operator's own join token, if one is set."""
+
+    gateway_id: UUID
+    incarnation: UUID
+    reusable_token: str = ""
+
+
+class Batch:
+    """The work of one transaction. Make one inside it, apply inputs and clock, then carry out the effects."""
+
+    def __init__(self, sessions: Sessions, identity: Identity) -> None:
+        self.effects = Effects()
+        self._ledger = Ledger(db.now())
+        self._sessions = sessions
+        self._identity = identity
+        self._settings = config.current()
+        self._opening: dict[int, Session] = {}
+
+    def apply(self, inputs: Sequence[Input]) -> None:
+        """Apply the inputs in order of arrival and store what changed."""
+        self._preload(inputs)
+        for item in inputs:
+            match item:
+                case Opened():
+                    self._open(item)
+                case Received():
+                    self._receive(item)
+                    self.effects.answered.append(item.link)
+                case Closed():
+                    self._close(item)
+        self._store()
+
+    def _preload(self, inputs: Sequence[Input]) -> None:
+        """Read every row the batch may need in a few statements."""
+        named: set[str] = set()
+        devices_of: set[str] = set()
+        for item in inputs:
+            if isinstance(item, Opened):
+                named.update(held.attempt for held in item.message.held)
+                devices_of.add(item.message.device_id)
+                continue
+            session = self._sessions.of(item.link)
+            if session is None:
+                continue
+            if isinstance(item, Closed):
+                devices_of.add(session.device_id)
+                continue
+            for message in item.messages:
+                named.update(translate.attempts_in(message))
+                if isinstance(message, wire.Heartbeat) and session.attempts:
+                    devices_of.add(session.device_id)
+        self._ledger.load_attempts(map(UUID, named))
+        self._ledger.load_live_of(devices_of)
+
+    def _store(self) -> None:
+        self._ledger.flush()
+        self.effects.finished = self._ledger.finished
+        self.effects.changed = list(self._ledger.stored.values())
+
+    def _put(self, step: rules.Step | None) -> None:
+        if step is not None:
+            self._ledger.put(step)
+
+    def _own(self, session: Session, attempt_id: str) -> tuple[rules.TaskRow, rules.AttemptRow] | None:
+        """An attempt the device may speak about: one of its own, of whatever session."""
+        pair = self._ledger.pair(UUID(attempt_id))
+        return pair if pair is not None and pair[1].device_id == session.device_id else None
+
+    def _lose(self, pair: tuple[rules.TaskRow, rules.AttemptRow], reason: str) -> None:
+        limit = self._settings.scheduler.max_device_losses
+        self._put(rules.lose(*pair, reason=reason, now=self._ledger.now, max_losses=limit))
+
+    def _session_of(self, link: Link) -> Session | None:
+        return self._opening.get(id(link)) or self._sessions.of(link)
+
+    # --- connections ------------------------------------------------------------------------------------------
+
+    def _open(self, item: Opened) -> None:
+        message = item.message
+        try:
+            registration = devices.register(
+                message,
+                address=item.link.address,
+                gateway_id=self._identity.gateway_id,
+                now=self._ledger.now,
+                reusable_token=self._identity.reusable_token,
+            )
+        except devices.Refused as refusal:
+            logger.warning(
+                "refused %s at %s: %s",
+                message.device_id,
+                item.link.address,
+                refusal.reason,
+                extra={"action": "register", "code": refusal.code},
+            )
+            self.effects.close.append((item.link, wire.Goodbye(code=refusal.code, reason=refusal.reason)))  # type: ignore[arg-type]
+            return
+        session = self._session(item.link, registration)
+        self.effects.opened.append(session)
+        self._opening[id(item.link)] = session
+        self.effects.say(item.link, self._welcome(registration))
+        held = translate.held_list(message.held)
+        device_id = registration.device.id
+        rows = self._ledger.pairs_of(device_id, held)
+        self._carry_out(session, at_register(device_id, held, rows))
+        self._reconcile(session, held)
+        presence.adopt_stored(device_id)
+        self._note_presence(session, message.metrics, heartbeat=False)
+
+    def _session(self, link: Link, registration: devices.Registration) -> Session:
+        totals = reservations.view_of(registration.device)
+        return Session(link, totals, secret_confirmed=registration.secret is None)
+
+    def _welcome(self, registration: devices.Registration) -> wire.Welcome:
+        return wire.Welcome(
+            protocol=wire.PROTOCOL_VERSION,
+            device_id=registration.device.id,
+            session=registration.device.session,
+            server_version=__version__,
+            incarnation=self._identity.incarnation.hex,
+            pulse=translate.pulse(self._settings),
+            config_version=self._settings.version,
+            secret=registration.secret,
+        )
+
+    def _close(self, item: Closed) -> None:
+        session = self._session_of(item.link)
+        if session is None:
+            return
+        self.effects.ended.append(session)
+        devices.disconnect(session.device_id, session.number, reason=item.reason, now=self._ledger.now)
+        until = self._ledger.now + timedelta(seconds=self._grace_s(session, stopping=item.stopping))
+        for task, attempt in self._ledger.pairs_of(session.device_id).values():
+            if attempt.session != session.number:
+                continue
+            step = (
+                rules.hand_back(task, attempt, reason=item.reason, now=self._ledger.now)
+                if item.orderly
+                else rules.shorten(task, attempt, session=session.number, until=until)
+            )
+            self._put(step)
+        presence.flush(only=[session.device_id])
+
+    def _grace_s(self, session: Session, *, stopping: bool) -> float:
+        """How long the attempts of a closed connection wait for the device to return."""
+        if stopping:
+            return sweep.FLOOR_S  # not the device's fault
+        factor = BATTERY_GRACE_FACTOR if session.totals.on_battery else 1
+        return self._settings.heartbeat.reconnect_grace * factor
+
+    # --- messages ---------------------------------------------------------------------------------------------
+
+    def _receive(self, item: Received) -> None:
+        session = self._session_of(item.link)
+        if session is None:
+            return  # refused, or replaced by a newer connection, on which the agent sends its results again
+        if not session.secret_confirmed:
+            devices.confirm_secret(session.device_id)
+            session.secret_confirmed = True
+        for message in item.messages:
+            self._dispatch(session, message)
+
+    def _dispatch(self, session: Session, message: wire.Message) -> None:
+        match message:
+            case wire.Heartbeat():
+                self._heartbeat(session, message)
+            case wire.Accepted():
+                self._accepted(session, message)
+            case wire.Declined():
+                self._declined(session, message)
+            case wire.Result():
+                self._result(session, message)
+            case wire.Stopped():
+                self._stopped(session, message)
+            case wire.Ping():
+                self.effects.say(session.link, wire.Pong(nonce=message.nonce))
+            case wire.Error():
+                logger.warning(
+                    "%s could not use a message: %s %s",
+                    session.device_id,
+                    message.field,
+                    message.reason,
+                    extra={"action": "error", "device_id": session.device_id},
+                )
+
+    def _heartbeat(self, session: Session, message: wire.Heartbeat) -> None:
+        self._note_presence(session, message.metrics, heartbeat=True)
+        session.paused = message.paused_reason is not None
+        held = translate.held_list(message.held)
+        if held or session.attempts:
+            self._reconcile(session, held)
+        self.effects.say(session.link, wire.HeartbeatAck())
+
+    def _accepted(self, session: Session, message: wire.Accepted) -> None:
+        session.unanswered = 0
+        for attempt_id in message.attempts:
+            pair = self._own(session, attempt_id)
+            step = pair and rules.accept(
+                *pair, session=session.number, now=self._ledger.now, lease_s=self._settings.heartbeat.silence
+            )
+            if not step:
+                continue
+            self._ledger.put(step)
+            if step.task.cancel_requested_at is not None:
+                self.effects.say(session.link, wire.Cancel(attempt=attempt_id))
+            elif step.task.on_device_loss is DeviceLossPolicy.FAIL:
+                self.effects.say(session.link, wire.Go(attempts=(attempt_id,)))
+
+    def _declined(self, session: Session, message: wire.Declined) -> None:
+        session.hold_until = time.monotonic() + DECLINED_HOLD_S
+        pair = self._own(session, message.attempt)
+        if pair is not None and pair[1].state is AttemptState.OFFERED and pair[1].session == session.number:
+            self._lose(pair, f"the device declined: {message.reason}")
+
+    def _result(self, session: Session, message: wire.Result) -> None:
+        session.unanswered = 0
+        pair = self._own(session, message.attempt)
+        verdict = Verdict.UNKNOWN
+        if pair is None:
+            logger.warning(
+                "%s reported attempt %s, which is not its own",
+                session.device_id,
+                message.attempt,
+                extra={"action": "result", "device_id": session.device_id},
+            )
+        else:
+            jitter = random.uniform(0.5, 1)  # noqa: S311 spreads retries, guards nothing
+            step = rules.finish(*pair, translate.report(message), now=self._ledger.now, jitter=jitter)
+            self._ledger.put(step)
+            verdict = step.verdict or verdict
+        self.effects.say(session.link, wire.ResultAck(attempt=message.attempt, verdict=verdict))
+
+    def _stopped(self, session: Session, message: wire.Stopped) -> None:
+        for attempt_id in message.attempts:
+            pair = self._own(session, attempt_id)
+            if pair is not None:
+                self._put(rules.confirm(*pair))
+
+    # --- reconciling ------------------------------------------------------------------------------------------
+
+    def _reconcile(self, session: Session, held: dict[UUID, HeldState]) -> None:
+        rows = self._ledger.pairs_of(session.device_id, held)
+        self._carry_out(session, at_heartbeat(session.device_id, session.number, held, rows))
+
+    def _carry_out(self, session: Session, actions: Iterable[Action]) -> None:
+        for action in list(actions):
+            pair = self._ledger.pair(action.attempt)
+            now, lease_s = self._ledger.now, self._settings.heartbeat.silence
+            match action.wish:
+                case Wish.STOP:
+                    self.effects.say(session.link, wire.Stop(attempts=(action.attempt.hex,)))
+                case Wish.GO:
+                    self.effects.say(session.link, wire.Go(attempts=(action.attempt.hex,)))
+                case Wish.CANCEL:
+                    self.effects.say(session.link, wire.Cancel(attempt=action.attempt.hex))
+                case Wish.LOSE if pair:
+                    self._lose(pair, "the device does not hold it any more")
+                case Wish.MOVE if pair:
+                    self._put(rules.move(*pair, session=session.number, now=now, lease_s=lease_s))
+                case Wish.ACCEPT if pair:
+                    self._put(rules.accept(*pair, session=session.number, now=now, lease_s=lease_s))
+                case Wish.ADOPT if pair:
+                    self._put(rules.adopt(*pair, session=session.number, now=now, lease_s=lease_s))
+
+    # --- the clock and the queue ------------------------------------------------------------------------------
+
+    def tick(self, *, blind: bool, judge: bool) -> None:
+        """Renew the leases of devices that were heard of; then judge, or, while blind, keep others from judging."""
+        self._renew()
+        if blind:
+            sweep.floor_leases(self._ledger)
+        elif judge:
+            for device_id, number in sweep.judge(self._ledger):
+                session = self._sessions.by_device.get(device_id)
+                if session is not None and session.number == number:
+                    session.unanswered += 1
+        self._store()
+
+    def _renew(self) -> None:
+        term = self._settings.heartbeat.silence
+        half = self._ledger.now + timedelta(seconds=term / 2)
+        due = {row.id: session for session in self._sessions.all() for row in session.renewable(half)}
+        self._ledger.load_attempts(due)
+        for attempt_id, session in due.items():
+            pair = self._ledger.pair(attempt_id)
+            if pair is not None and pair[1].session == session.number:
+                silent = time.monotonic() - session.link.last_heard
+                self._put(rules.renew(*pair, until=self._ledger.now + timedelta(seconds=term - silent)))
+
+    def deliver_intents(self) -> None:
+        """Send what people want of devices and no message has said yet: cancels are rows, their hints get lost."""
+        live = [attempt_id for session in self._sessions.all() for attempt_id in session.attempts]
+        for attempt_id, device_id in services.cancelling(live):
+            session = self._sessions.by_device.get(device_id)
+            if session is not None and attempt_id not in session.cancels_sent:
+                session.cancels_sent.add(attempt_id)
+                self.effects.say(session.link, wire.Cancel(attempt=attempt_id.hex))
+
+    def place(self, matcher: placement.Matcher) -> None:
+        """Fill what is free. Under a savepoint: a failure here is rolled back alone and tried again."""
+        touched = {row.device_id for row in self._ledger.stored.values()}
+        views = [session.view(stale=session.device_id in touched) for session in self._open_sessions()]
+        self.effects.placed = True
+        ledger = Ledger(self._ledger.now)
+        try:
+            with transaction.atomic():
+                claims, self.effects.work_may_remain = placement.place(ledger, views, matcher)
+                ledger.flush()
+        except (DatabaseError, LostRace):
+            logger.exception("placement failed and is tried again", extra={"action": "place"})
+            self.effects.work_may_remain = True
+            return
+        self.effects.changed += ledger.stored.values()
+        for claim in claims:
+            self._assign(claim)
+
+    def _open_sessions(self) -> list[Session]:
+        """The sessions as they will be after the commit."""
+        by_device = dict(self._sessions.by_device)
+        for session in self.effects.ended:
+            if by_device.get(session.device_id) is session:
+                del by_device[session.device_id]
+        by_device.update((session.device_id, session) for session in self.effects.opened)
+        return [session for session in by_device.values() if session not in self.effects.ended]
+
+    def _assign(self, claim: placement.Claim) -> None:
+        opened = {session.device_id: session for session in self.effects.opened}
+        session = opened.get(claim.device_id) or self._sessions.by_device[claim.device_id]
+        self.effects.say(session.link, translate.assign(claim))
+
+    def _note_presence(self, session: Session, metrics: wire.Metrics, *, heartbeat: bool) -> None:
+        values = {key: value for key, value in asdict(metrics).items() if value is not None}
+        session.note_metrics(values)
+        presence.note(session.device_id, values, now=self._ledger.now, heartbeat=heartbeat)

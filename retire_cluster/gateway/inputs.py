@@ -1,0 +1,58 @@
+"""What the event loop hands to the committer, and what a committed batch does outside the database."""
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from retire_cluster.gateway.sessions import Link, Session
+from retire_cluster.protocol.messages import Goodbye, Message, Register
+from tasks.rules import AttemptRow
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An agent's first message."""
+
+    link: Link
+    message: Register
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A later frame of a link."""
+
+    link: Link
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The connection is gone; `orderly` when the agent said goodbye first, `stopping` when this gateway did."""
+
+    link: Link
+    reason: str
+    orderly: bool = False
+    stopping: bool = False
+
+
+Input = Opened | Received | Closed
+
+
+@dataclass(slots=True)
+class Effects:
+    """Collected during the transaction, carried out after its commit, dropped if it fails."""
+
+    send: dict[int, tuple[Link, list[Message]]] = field(default_factory=dict)
+    close: list[tuple[Link, Goodbye]] = field(default_factory=list)
+    answered: list[Link] = field(default_factory=list)  # one entry per frame that was dealt with
+    opened: list[Session] = field(default_factory=list)
+    ended: list[Session] = field(default_factory=list)
+    finished: list[UUID] = field(default_factory=list)
+    changed: list[AttemptRow] = field(default_factory=list)
+    placed: bool = False
+    work_may_remain: bool = False
+
+    def say(self, link: Link, message: Message) -> None:
+        """Queue a message; all for one link leave together."""
+        self.send.setdefault(id(link), (link, []))[1].append(message)
+
+

@@ -1,0 +1,123 @@
+"""Connected devices as the gateway remembers them. A hint of the database's rows, refreshed after every commit."""
+
+import time
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from retire_cluster.protocol.messages import Goodbye, Message
+from retire_cluster.protocol.states import AttemptState
+from tasks.reservations import with_free
+from tasks.rules import AttemptRow
+from tasks.scheduling.planner import DeviceView
+
+DECLINED_HOLD_S = 1.0  # a device that declined is left alone for so long
+
+
+class Link(Protocol):
+    """One agent's connection. Its methods belong to the event loop's thread."""
+
+    address: str
+    last_heard: float  # time.monotonic() of the last frame
+
+    def send(self, messages: list[Message]) -> None:
+        """Queue messages; they leave in as few frames as they fit in."""
+
+    def close(self, goodbye: Goodbye) -> None:
+        """Say why, then close."""
+
+    def frame_done(self) -> None:
+        """A frame of this link was dealt with: it may send another."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One accepted connection of one device."""
+
+    link: Link
+    totals: DeviceView
+    attempts: dict[UUID, AttemptRow] = field(default_factory=dict)  # live ones of this session
+    secret_confirmed: bool = True
+    paused: bool = False
+    hold_until: float = 0.0
+    unanswered: int = 0  # offers in a row
+    cancels_sent: set[UUID] = field(default_factory=set)
+
+    @property
+    def device_id(self) -> str:
+        return self.totals.id
+
+    @property
+    def number(self) -> int:
+        return self.totals.session
+
+    def view(self, *, stale: bool = False) -> DeviceView:
+        """The device with what is free on it; nothing while it is paused or held.
+
+        `stale`: attempts changed in a transaction that is still open; then all of it counts as free here, and
+        placement derives the truth from the rows.
+        """
+        if self.paused or time.monotonic() < self.hold_until:
+            return replace(self.totals, free_slots=0)
+        if stale:
+            return self.totals
+        used = (
+            sum(row.slots for row in self.attempts.values()),
+            sum(row.memory_mb for row in self.attempts.values()),
+            sum(row.storage_mb for row in self.attempts.values()),
+        )
+        return with_free(self.totals, used)
+
+    def renewable(self, before: datetime) -> list[AttemptRow]:
+        """Running attempts whose lease ends before the moment."""
+        return [
+            row
+            for row in self.attempts.values()
+            if row.state is AttemptState.RUNNING and row.lease_until < before
+        ]
+
+    def note_metrics(self, metrics: dict[str, Any]) -> None:
+        """Take over what placement prefers by: plugged in, cool."""
+        on_battery = metrics.get("battery_percent") is not None and metrics.get("charging") is False
+        self.totals = replace(self.totals, on_battery=on_battery, temperature_c=metrics.get("temperature_c"))
+
+
+class Sessions:
+    """All sessions of this gateway. Only the committer thread touches it."""
+
+    def __init__(self) -> None:
+        self.by_device: dict[str, Session] = {}
+        self._by_link: dict[int, Session] = {}
+
+    def of(self, link: Link) -> Session | None:
+        """The link's session while it is the device's current one."""
+        return self._by_link.get(id(link))
+
+    def open(self, session: Session) -> Session | None:
+        """Add a session; returns the one it replaces."""
+        old = self.by_device.get(session.device_id)
+        if old is not None:
+            self.close(old)
+        self.by_device[session.device_id] = session
+        self._by_link[id(session.link)] = session
+        return old
+
+    def all(self) -> list[Session]:
+        return list(self.by_device.values())
+
+    def close(self, session: Session) -> None:
+        self._by_link.pop(id(session.link), None)
+        if self.by_device.get(session.device_id) is session:
+            del self.by_device[session.device_id]
+
+    def remember(self, row: AttemptRow) -> None:
+        """Follow an attempt that changed."""
+        session = self.by_device.get(row.device_id)
+        if session is None:
+            return
+        if row.live and row.session == session.number:
+            session.attempts[row.id] = row
+        else:
+            session.attempts.pop(row.id, None)
+            session.cancels_sent.discard(row.id)

@@ -1,0 +1,87 @@
+"""Logging: JSON lines for machines, plain text on a terminal. Every line has its secrets masked.
+
+A line carries the fields of the specification: timestamp, level, logger, message, then whatever plain values the
+call added with `extra=` (a request's line: request_id, method, path, status_code, duration_ms).
+"""
+
+import json
+import logging
+import re
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+from retire_cluster.credentials import mask
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request being served in this context; empty outside of one."""
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def _extras(record: logging.LogRecord) -> dict[str, Any]:
+    """The plain values a call added; objects such as Django's `request` are not for the log."""
+    extras = {} if "request_id" in vars(record) or not request_id.get() else {"request_id": request_id.get()}
+    for key, value in vars(record).items():
+        if key not in _STANDARD and isinstance(value, (str, int, float, bool, type(None))):
+            extras[key] = value
+    return extras
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "timestamp": moment.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_extras(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return mask(json.dumps(line, ensure_ascii=False, default=str))
+
+
+class PlainFormatter(logging.Formatter):
+    """For people: local time, level, logger, message; the request's facts behind it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = _printable(record.getMessage())
+        facts = _printable(" ".join(f"{key}={value}" for key, value in _extras(record).items()))
+        stamp = self.formatTime(record, "%H:%M:%S")
+        line = f"{stamp} {record.levelname} {record.name}: {message}{' ' if facts else ''}{facts}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return mask(line)
+
+
+def _printable(text: str) -> str:
+    """Control characters escaped: what a client sent must not forge lines or drive the terminal."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def configuration(*, debug: bool) -> dict[str, Any]:
+    """The dictConfig of a server process; everything goes to standard error."""
+    formatter = PlainFormatter if sys.stderr.isatty() else JSONFormatter
+    # Django and uvicorn bring handlers of their own: without them every line takes the one way below.
+    quiet = {"handlers": [], "level": "WARNING", "propagate": True}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": f"{__name__}.{formatter.__name__}"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["stderr"], "level": "DEBUG" if debug else "INFO"},
+        "loggers": {
+            "django": {"handlers": [], "level": "INFO", "propagate": True},
+            # The request line says the rest; failures come with their traceback.
+            "django.request": {"handlers": [], "level": "ERROR", "propagate": True},
+            "django.server": quiet,
+            "uvicorn.access": quiet,
+            "asyncio": quiet,
+        },
+    }

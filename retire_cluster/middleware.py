@@ -1,0 +1,187 @@
+"""What every request passes: its id, its line in the log, whom it may come from, what browsers may do with the answer."""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any, Iterator
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from rest_framework.response import Response
+
+from retire_cluster import hosts, logs
+from retire_cluster.api.envelope import REQUEST_ID, error_response
+from retire_cluster.api.errors import ErrorCode, Failure
+from retire_cluster.api.exceptions import body_too_large
+from retire_cluster.api.pending import MAX_WSGI_WAIT_S, Pending, pending_of
+
+GetResponse = Callable[[HttpRequest], Any]
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+BRIDGED = "retire_cluster.bridged"
+"""Key in META of a request whose server completes pending responses itself."""
+
+logger = logging.getLogger("api.requests")
+
+
+class RequestMiddleware:
+    """The request's id, the size limit of its body, completion of `?wait=` under WSGI, and the log line."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+        self._waiting = threading.BoundedSemaphore(settings.WSGI_WAITERS) if settings.WSGI_WAITERS else None
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        started = time.perf_counter()
+        request_id = _accepted_id(request.headers.get("X-Request-ID", ""))
+        request.META[REQUEST_ID] = request_id
+        with _logged_as(request_id):
+            response: HttpResponse = self._answer(request)
+            response["X-Request-ID"] = request_id
+            pending = pending_of(response)
+            if pending is None:
+                _log(request, response, request_id, started)
+                return response
+            pending.on_complete = lambda final: _log(request, final, request_id, started)
+            if BRIDGED not in request.META:
+                self._wait(request, response, pending)
+            return response
+
+    def _answer(self, request: HttpRequest) -> HttpResponse:
+        declared = request.META.get("CONTENT_LENGTH") or ""
+        if declared.isdigit() and int(declared) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            return error_response(request, body_too_large())
+        response: HttpResponse = self._get_response(request)
+        return response
+
+    def _wait(self, request: HttpRequest, response: HttpResponse, pending: Pending) -> None:
+        """Block the request's thread, unless it is the only one or too many wait already."""
+        assert isinstance(response, Response)
+        threaded = request.META.get("wsgi.multithread", False)
+        if threaded and self._waiting is not None and self._waiting.acquire(blocking=False):
+            try:
+                pending.waiter.wait(min(pending.seconds, MAX_WSGI_WAIT_S))
+            finally:
+                self._waiting.release()
+        pending.complete(response)
+
+
+def _accepted_id(offered: str) -> str:
+    """The client's id if it is a UUID, else a new one."""
+    try:
+        return str(uuid.UUID(offered)) if len(offered) in (32, 36) else str(uuid.uuid4())
+    except ValueError:
+        return str(uuid.uuid4())
+
+
+@contextmanager
+def _logged_as(request_id: str) -> Iterator[None]:
+    token = logs.request_id.set(request_id)
+    try:
+        yield
+    finally:
+        logs.request_id.reset(token)
+
+
+def _log(request: HttpRequest, response: HttpResponse, request_id: str, started: float) -> None:
+    facts = {
+        "request_id": request_id,
+        "method": request.method,
+        "path": request.path,
+        "status_code": response.status_code,
+        "duration_ms": round((time.perf_counter() - started) * 1000, 1),
+    }
+    logger.info("Request processed", extra=facts)
+
+
+class HostMiddleware:
+    """Refuses requests for names that are not ours: a page elsewhere must not reach us by renaming itself."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        host = request.META.get("HTTP_HOST") or request.META.get("SERVER_NAME", "")
+        if hosts.is_allowed(host, settings.EXTRA_ALLOWED_HOSTS):
+            response: HttpResponse = self._get_response(request)
+            return response
+        reason = "this host name is not allowed; add it to RETIRE_CLUSTER_ALLOWED_HOSTS on the server"
+        details = {"field": "Host", "reason": reason}
+        return error_response(request, Failure(400, ErrorCode.VALIDATION_ERROR, reason, details))
+
+
+class CrossSiteMiddleware:
+    """Refuses changes that a page of another site sends; lets the configured origins read and write."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        origin = request.headers.get("Origin", "")
+        allowed = origin in settings.ALLOWED_ORIGINS
+        if allowed and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            return _with_cors(HttpResponse(status=204), origin, preflight=True)
+        if request.method not in SAFE_METHODS and not allowed and _is_foreign(request, origin):
+            message = (
+                "a page of another site may not do this; allow its origin with RETIRE_CLUSTER_ALLOWED_ORIGINS"
+            )
+            return error_response(request, Failure(403, ErrorCode.FORBIDDEN, message, {"field": "Origin"}))
+        response: HttpResponse = self._get_response(request)
+        return _with_cors(response, origin) if allowed else response
+
+
+def _is_foreign(request: HttpRequest, origin: str) -> bool:
+    """Whether a browser says that the request comes from another site."""
+    if origin:
+        return _without_default_port(urlsplit(origin).netloc) != _without_default_port(request.get_host())
+    return request.headers.get("Sec-Fetch-Site", "") == "cross-site"
+
+
+def _without_default_port(netloc: str) -> str:
+    return netloc.lower().removesuffix(":80").removesuffix(":443")
+
+
+def _with_cors(response: HttpResponse, origin: str, *, preflight: bool = False) -> HttpResponse:
+    response["Access-Control-Allow-Origin"] = origin
+    response["Access-Control-Expose-Headers"] = "Location, X-Request-ID, Retry-After"
+    response["Vary"] = ", ".join(filter(None, (response.get("Vary", ""), "Origin")))
+    if preflight:
+        response["Access-Control-Allow-Methods"] = "GET, HEAD, POST, PUT, DELETE"
+        response["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-API-Key, X-Request-ID"
+        response["Access-Control-Max-Age"] = "600"  # seconds
+    return response
+
+
+STRICT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+# Django's admin sets style attributes; its scripts are files.
+ADMIN_POLICY = STRICT_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+# REST framework's pages carry style attributes too; their fonts are files.
+BROWSABLE_POLICY = ADMIN_POLICY + "; font-src 'self'"
+
+
+class SecurityHeadersMiddleware:
+    """What browsers may do with an answer: strict by default, looser by name where other people's pages need it."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response: HttpResponse = self._get_response(request)
+        api = request.path.startswith("/api/")
+        response.headers.setdefault("Content-Security-Policy", _policy(request.path, api=api))
+        response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        if api or request.path.startswith("/health"):
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+
+def _policy(path: str, *, api: bool) -> str:
+    if path.startswith("/admin/"):
+        return ADMIN_POLICY
+    return BROWSABLE_POLICY if api else STRICT_POLICY

@@ -1,0 +1,191 @@
+"""Django settings. Everything that differs between installations comes from RETIRE_CLUSTER_* variables."""
+
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from retire_cluster import datadir, env, logs
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+BASE_DIR = PACKAGE_DIR.parent
+
+try:
+    DATA_DIR = datadir.location()
+    SECRET_KEY = datadir.secret_key(DATA_DIR)
+    DEBUG = env.flag("DEBUG", default=False)
+    DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'retire-cluster.sqlite3'}")
+    BROKER_URL = env.text("BROKER_URL", env.text("REDIS_URL", ""))
+    EXTRA_ALLOWED_HOSTS = env.items("ALLOWED_HOSTS")
+    ALLOWED_ORIGINS = env.items("ALLOWED_ORIGINS")  # of other sites whose pages may use the API
+    TRUSTED_PROXIES = env.items("TRUSTED_PROXIES")
+    API_KEYS = env.items("API_KEY")  # besides those in the database; these are never stored
+    AUTH = env.choice("AUTH", "", ("", "on", "all"))  # on: no privilege for loopback; all: no open reads
+    CLUSTER_HOST = env.text("CLUSTER_HOST", "localhost")
+    CLUSTER_PORT = env.integer("CLUSTER_PORT", 8080, 1, 65_535)
+    # Requests that may block a thread for ?wait= under WSGI; keep it below the server's threads.
+    WSGI_WAITERS = env.integer("WSGI_WAITERS", 1, 0, 1000)
+except (env.EnvError, datadir.DataDirError) as problem:
+    raise ImproperlyConfigured(str(problem)) from None
+
+# HostMiddleware decides: Django's list cannot say "any IP literal and this machine's own names".
+ALLOWED_HOSTS = ["*"]
+
+INSTALLED_APPS = [
+    "retire_cluster.apps.RetireClusterConfig",
+    "clusterconfig.apps.ClusterconfigConfig",
+    "devices.apps.DevicesConfig",
+    "tasks.apps.TasksConfig",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+]
+
+MIDDLEWARE = [
+    "retire_cluster.middleware.RequestMiddleware",
+    "retire_cluster.middleware.SecurityHeadersMiddleware",
+    "retire_cluster.middleware.HostMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "retire_cluster.middleware.CrossSiteMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+CSRF_TRUSTED_ORIGINS = [origin for origin in ALLOWED_ORIGINS if "://" in origin]
+ROOT_URLCONF = "retire_cluster.urls"
+WSGI_APPLICATION = "retire_cluster.api.wsgi.app"
+APPEND_SLASH = False  # both slash forms are routes of their own; a redirect would lose a POST's body
+
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # Beside the apps in a checkout, inside the package in a wheel.
+        "DIRS": [BASE_DIR / "templates", PACKAGE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+
+def _database(url: str) -> dict[str, Any]:
+    """Options of the one database, by kind."""
+    try:
+        config: dict[str, Any] = dict(dj_database_url.parse(url))
+    except (ValueError, KeyError) as error:
+        raise ImproperlyConfigured(f"RETIRE_CLUSTER_DATABASE_URL: {error}") from None
+    config["ATOMIC_REQUESTS"] = False
+    if config["ENGINE"].endswith("sqlite3"):
+        config["CONN_MAX_AGE"] = None  # a connection per thread, kept: opening one costs more than a query
+        config["OPTIONS"] = {
+            # A deferred transaction that turns into a write fails at once when another wrote meanwhile.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,  # seconds; for other processes, ours queue on a lock of their own
+            "init_command": (
+                "PRAGMA journal_mode=WAL;"
+                "PRAGMA synchronous=FULL;"  # a 201 survives a power cut
+                "PRAGMA journal_size_limit=67108864;"
+                "PRAGMA temp_store=MEMORY;"
+            ),
+        }
+    else:
+        config["CONN_MAX_AGE"] = 0  # the pool keeps connections; Celery's fixup would close persistent ones
+        config["OPTIONS"] = {
+            **config.get("OPTIONS", {}),
+            "pool": {"min_size": 1, "max_size": 16, "timeout": 10},
+            "options": "-c idle_in_transaction_session_timeout=5000",
+        }
+    return config
+
+
+DATABASES = {"default": _database(DATABASE_URL)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True  # no collectstatic step
+WHITENOISE_AUTOREFRESH = DEBUG
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = 512 * 1024  # bytes of a request body; beyond it 413
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+SILENCED_SYSTEM_CHECKS = [
+    # A home cluster is reached over plain HTTP on a LAN; TLS is the gateway's and the proxy's business.
+    "security.W004",
+    "security.W008",
+    "security.W012",
+    "security.W016",
+    "security.W020",
+]
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_RENDERER_CLASSES": [
+        "retire_cluster.api.renderers.EnvelopeRenderer",
+        "retire_cluster.api.renderers.EnvelopeBrowsableRenderer",
+    ],
+    "DEFAULT_PARSER_CLASSES": [
+        "retire_cluster.api.parsers.StrictJSONParser",
+        "retire_cluster.api.parsers.SessionFormParser",
+    ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "retire_cluster.api.negotiation.LenientNegotiation",
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "clusterconfig.authentication.ApiKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["clusterconfig.permissions.OpenRead"],
+    "DEFAULT_PAGINATION_CLASS": "retire_cluster.api.pagination.EnvelopePagination",
+    "DEFAULT_FILTER_BACKENDS": ["retire_cluster.api.filters.StrictFilterBackend"],
+    "EXCEPTION_HANDLER": "retire_cluster.api.exceptions.handle",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+
+CELERY_BROKER_URL = BROKER_URL or "memory://"
+# In memory the transport looks for messages so often; nothing waits for it. 300 ms: a request never does either.
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
+    {"socket_timeout": 0.3, "socket_connect_timeout": 0.3} if BROKER_URL else {"polling_interval": 0.25}
+)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE = {
+    "dispatch": {"task": "tasks.dispatch", "schedule": 5.0, "options": {"expires": 5}},
+    "sweep": {"task": "tasks.sweep", "schedule": 5.0, "options": {"expires": 5}},
+}
+
+LOGGING = logs.configuration(debug=DEBUG)

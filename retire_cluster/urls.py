@@ -1,0 +1,25 @@
+"""Routes. Under /api/ both slash forms work; whatever else is asked for there gets the API's 404."""
+
+from django.contrib import admin
+from django.urls import include, path, re_path
+
+from retire_cluster.api.views import IndexView, UnknownPathView
+from retire_cluster.dashboard.views import overview
+from retire_cluster.ops.views import ClusterStatusView, health_view
+
+urlpatterns = [
+    path("", overview, name="overview"),
+    re_path(r"^health/?$", health_view, name="health"),
+    re_path(r"^api/v1/?$", IndexView.as_view(), name="api-index"),
+    re_path(r"^api/v1/cluster/status/?$", ClusterStatusView.as_view(), name="cluster-status"),
+    path("api/v1/", include("devices.urls")),
+    path("api/v1/", include("tasks.urls")),
+    path("api/auth/", include("rest_framework.urls")),
+    re_path(r"^api(?:/.*)?$", UnknownPathView.as_view()),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "retire_cluster.fallback.bad_request"
+handler403 = "retire_cluster.fallback.forbidden"
+handler404 = "retire_cluster.fallback.not_found"
+handler500 = "retire_cluster.fallback.server_error"

@@ -1,0 +1,48 @@
+"""Admin pages: tasks, attempts and requirement profiles, to look at. Only the life cycle writes them."""
+
+from django.contrib import admin
+
+from clusterconfig.admin import ReadOnlyAdmin
+from tasks.models import Attempt, Profile, Task
+
+
+@admin.register(Task)
+class TaskAdmin(ReadOnlyAdmin):
+    list_display = (
+        "id",
+        "task_type",
+        "status",
+        "priority",
+        "device_id",
+        "created_at",
+        "finished_at",
+        "execution_s",
+    )
+    list_filter = ("status", "priority")
+    search_fields = ("=id", "=task_type", "=device_id")
+    ordering = ("-created_at", "-id")
+
+
+@admin.register(Attempt)
+class AttemptAdmin(ReadOnlyAdmin):
+    list_display = (
+        "id",
+        "task_id",
+        "no",
+        "round",
+        "device_id",
+        "state",
+        "outcome",
+        "reason",
+        "offered_at",
+        "ended_at",
+    )
+    list_filter = ("state", "outcome")
+    search_fields = ("=id", "=task__id", "=device__id")
+    ordering = ("-offered_at", "-id")
+
+
+@admin.register(Profile)
+class ProfileAdmin(ReadOnlyAdmin):
+    list_display = ("id", "task_type", "requirements", "last_used_at")
+    search_fields = ("task_type",)

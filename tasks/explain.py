@@ -1,0 +1,99 @@
+"""Why a task is not running yet, in words; from the very predicate that places it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from devices.models import Device
+from retire_cluster import db
+from retire_cluster.protocol.states import TaskStatus
+from tasks import reservations
+from tasks.models import Profile, Task
+from tasks.scheduling.feasibility import Check, checks
+from tasks.scheduling.planner import DeviceView, has_room
+from tasks.scheduling.profiles import ProfileKey, from_canonical
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A registered device as the explanation sees it."""
+
+    view: DeviceView
+    online: bool
+    cordoned: bool
+
+
+def queue_reasons(tasks: Sequence[Task]) -> dict[UUID, str]:
+    """A sentence per task that is pending, queued or assigned. Three queries, however many tasks."""
+    now = db.now()
+    reasons: dict[UUID, str] = {}
+    queued = [task for task in tasks if task.status == TaskStatus.QUEUED]
+    if queued:
+        devices = _devices()
+        profiles = Profile.objects.in_bulk({task.profile_id for task in queued})
+        for task in queued:
+            row = profiles[task.profile_id]
+            reasons[task.id] = sentence(from_canonical(row.task_type, row.requirements), devices)
+    for task in tasks:
+        if task.status == TaskStatus.PENDING:
+            reasons[task.id] = _backing_off(task, now)
+        elif task.status == TaskStatus.ASSIGNED:
+            reasons[task.id] = f"offered to {task.device_id}, which has not answered yet"
+    return reasons
+
+
+def sentence(profile: ProfileKey, devices: Iterable[Candidate]) -> str:
+    """Why nothing has taken a queued task of this profile. Pure."""
+    known = list(devices)
+    if not known:
+        return "no device has joined the cluster yet"
+    fitting = [item for item in known if not _failed(profile, item)]
+    if not fitting:
+        return _nearest_miss(profile, known)
+    online = [item for item in fitting if item.online]
+    if not online:
+        return f"{_devices_words(len(fitting))}, but {'it is' if len(fitting) == 1 else 'all are'} offline"
+    usable = [item for item in online if not item.cordoned]
+    if not usable:
+        return f"{_devices_words(len(online))}, but {'it is' if len(online) == 1 else 'all are'} cordoned"
+    if not any(has_room(profile, item.view) for item in usable):
+        return f"{_devices_words(len(usable))}, {'it is' if len(usable) == 1 else 'all are'} busy"
+    return f"{_devices_words(len(usable))} with room: it starts in a moment"
+
+
+def _devices_words(count: int) -> str:
+    return "1 device fits" if count == 1 else f"{count} devices fit"
+
+
+def _failed(profile: ProfileKey, device: Candidate) -> list[Check]:
+    return [check for check in checks(profile, device.view.signature) if not check.passed]
+
+
+def _nearest_miss(profile: ProfileKey, devices: Sequence[Candidate]) -> str:
+    nearest = min(
+        devices, key=lambda device: (len(_failed(profile, device)), not device.online, device.view.id)
+    )
+    misses = "; ".join(f"needs {check.wanted}, has {check.found}" for check in _failed(profile, nearest))
+    count = (
+        "the only device does not fit" if len(devices) == 1 else f"none of the {len(devices)} devices fits"
+    )
+    return f"{count}; nearest is {nearest.view.id}: {misses}"
+
+
+def _backing_off(task: Task, now: datetime) -> str:
+    seconds = max(0, round((task.ready_at - now).total_seconds()))
+    return f"waits {seconds} s before try {task.failures + 1} of {task.max_retries + 1}"
+
+
+def _devices() -> list[Candidate]:
+    taken = reservations.taken()
+    return [
+        _candidate(device, taken.get(device.id, reservations.NOTHING))
+        for device in Device.objects.filter(removed_at=None)
+    ]
+
+
+def _candidate(device: Device, taken: reservations.Taken) -> Candidate:
+    view = reservations.with_free(reservations.view_of(device), taken)
+    return Candidate(view, device.online, device.cordoned)

@@ -1,0 +1,204 @@
+"""The only writer of a task's or attempt's status: loads rows, lets rules.py decide, stores what changed.
+
+A Ledger lives inside one write transaction. On Postgres it locks what it loads (tasks by id, then attempts);
+on SQLite the transaction itself is the lock. Every stored change is conditional on the row as it was read, so a
+writer that got past the locks is caught, the transaction rolled back and the work done again.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from retire_cluster.db import insert_rows, update_rows
+from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, Outcome, TaskStatus
+from tasks.models import Attempt, Task
+from tasks.rules import AttemptRow, Step, TaskRow
+
+_TASK_COLUMNS = tuple(field.name for field in fields(TaskRow))
+_ATTEMPT_COLUMNS = tuple(field.name for field in fields(AttemptRow))
+# What the life cycle never changes is not written back.
+_TASK_CHANGED = tuple(
+    name for name in _TASK_COLUMNS if name not in {"id", "timeout_s", "max_retries", "on_device_loss"}
+)
+_ATTEMPT_FIXED = {
+    "id",
+    "task_id",
+    "round",
+    "no",
+    "device_id",
+    "slots",
+    "memory_mb",
+    "storage_mb",
+    "offered_at",
+}
+_ATTEMPT_CHANGED = tuple(name for name in _ATTEMPT_COLUMNS if name not in _ATTEMPT_FIXED)
+_task_values = attrgetter(*_TASK_CHANGED)
+
+
+class LostRace(RuntimeError):
+    """A row changed under a lock's nose; nothing was stored, do the work again."""
+
+
+class Ledger:
+    """The rows one transaction works on, by id; `flush` stores what changed."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self._tasks: dict[UUID, TaskRow] = {}
+        self._attempts: dict[UUID, AttemptRow] = {}
+        self._read_tasks: dict[UUID, TaskRow] = {}
+        self._read_attempts: dict[UUID, AttemptRow] = {}
+        self._by_device: dict[str, set[UUID]] = defaultdict(set)
+        self.stored: dict[UUID, AttemptRow] = {}  # attempts as flushed
+        self.finished: list[UUID] = []  # tasks that a flush made terminal
+
+    # --- load -------------------------------------------------------------------------------------------------
+
+    def load_attempts(self, ids: Iterable[UUID]) -> None:
+        """Load attempts and their tasks; ids that do not exist are simply not there afterwards."""
+        missing = [attempt_id for attempt_id in set(ids) if attempt_id not in self._attempts]
+        if missing:
+            self._load(Attempt.objects.filter(id__in=missing))
+
+    def load_live_of(self, device_ids: Iterable[str]) -> None:
+        """Load every live attempt of the devices."""
+        wanted = list(set(device_ids))
+        if wanted:
+            self._load(Attempt.objects.filter(device_id__in=wanted).exclude(state="ended"))
+
+    def load_tasks(self, queryset: QuerySet[Task]) -> list[TaskRow]:
+        """Load and lock tasks, in the queryset's order; rows another transaction holds are left out."""
+        found = list(_locked(queryset, skip=True).values_list(*_TASK_COLUMNS))
+        return [self._keep_task(_task_row(values)) for values in found]
+
+    def lock_task(self, task_id: UUID) -> TaskRow:
+        """Load and lock one task, waiting for whoever holds it. Raises Task.DoesNotExist."""
+        values = _locked(Task.objects.filter(id=task_id)).values_list(*_TASK_COLUMNS).get()
+        return self._keep_task(_task_row(values))
+
+    def _load(self, queryset: QuerySet[Attempt]) -> list[AttemptRow]:
+        # Which tasks first, then the tasks in id order, then the attempts: one lock order everywhere.
+        task_ids = {task_id for task_id in queryset.values_list("task_id", flat=True)} - self._tasks.keys()
+        tasks = Task.objects.filter(id__in=task_ids).order_by("id")
+        for values in _locked(tasks).values_list(*_TASK_COLUMNS):
+            self._keep_task(_task_row(values))
+        rows = [
+            _attempt_row(values) for values in _locked(queryset.order_by("id")).values_list(*_ATTEMPT_COLUMNS)
+        ]
+        return [self._keep_attempt(row) for row in rows if row.task_id in self._tasks]
+
+    def _keep_task(self, row: TaskRow) -> TaskRow:
+        self._read_tasks.setdefault(row.id, row)
+        return self._tasks.setdefault(row.id, row)
+
+    def _keep_attempt(self, row: AttemptRow) -> AttemptRow:
+        self._read_attempts.setdefault(row.id, row)
+        self._by_device[row.device_id].add(row.id)
+        return self._attempts.setdefault(row.id, row)
+
+    # --- look and change --------------------------------------------------------------------------------------
+
+    def pair(self, attempt_id: UUID) -> tuple[TaskRow, AttemptRow] | None:
+        """An attempt with its task, as changed so far."""
+        attempt = self._attempts.get(attempt_id)
+        return None if attempt is None else (self._tasks[attempt.task_id], attempt)
+
+    def task(self, task_id: UUID) -> TaskRow | None:
+        return self._tasks.get(task_id)
+
+    def pairs_of(self, device_id: str, also: Iterable[UUID] = ()) -> dict[UUID, tuple[TaskRow, AttemptRow]]:
+        """The device's loaded live attempts, and those named that are loaded."""
+        wanted = {item for item in self._by_device[device_id] if self._attempts[item].live}
+        wanted.update(attempt_id for attempt_id in also if attempt_id in self._attempts)
+        return {
+            attempt_id: (self._tasks[self._attempts[attempt_id].task_id], self._attempts[attempt_id])
+            for attempt_id in wanted
+        }
+
+    def put(self, step: Step) -> None:
+        """Take over what a rule decided."""
+        self._tasks[step.task.id] = step.task
+        self._attempts[step.attempt.id] = step.attempt
+        self._by_device[step.attempt.device_id].add(step.attempt.id)
+
+    def put_task(self, row: TaskRow) -> None:
+        self._tasks[row.id] = row
+
+    def changed_tasks(self) -> list[TaskRow]:
+        return [row for row in self._tasks.values() if row is not self._read_tasks[row.id]]
+
+    def changed_attempts(self) -> list[AttemptRow]:
+        return [row for row in self._attempts.values() if row is not self._read_attempts.get(row.id)]
+
+    # --- store ------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Store what changed. Raises LostRace when a row is not what it was."""
+        # Ended attempts first: the database allows one live attempt per task at every moment.
+        changed = self.changed_attempts()
+        known = [row for row in changed if row.id in self._read_attempts]
+        self._update_attempts([row for row in known if not row.live])
+        self._update_attempts([row for row in known if row.live])
+        new = [row for row in changed if row.id not in self._read_attempts]
+        insert_rows(Attempt, _ATTEMPT_COLUMNS, [_attempt_values(row, _ATTEMPT_COLUMNS) for row in new])
+        tasks = self.changed_tasks()
+        self._update_tasks(tasks)
+        ended = (row for row in tasks if row.status.is_terminal)
+        self.finished += [row.id for row in ended if not self._read_tasks[row.id].status.is_terminal]
+        self.stored.update((row.id, row) for row in changed)
+        self._read_tasks.update(self._tasks)
+        self._read_attempts.update(self._attempts)
+
+    def _update_tasks(self, rows: list[TaskRow]) -> None:
+        guarded = ("id", "version")
+        updates = [(_task_values(row), (row.id, self._read_tasks[row.id].version)) for row in rows]
+        self._expect(update_rows(Task, _TASK_CHANGED, guarded, updates), rows)
+
+    def _update_attempts(self, rows: list[AttemptRow]) -> None:
+        guarded = ("id", "state", "session")
+        updates = []
+        for row in rows:
+            read = self._read_attempts[row.id]
+            updates.append((_attempt_values(row, _ATTEMPT_CHANGED), (row.id, read.state, read.session)))
+        self._expect(update_rows(Attempt, _ATTEMPT_CHANGED, guarded, updates), rows)
+
+    def _expect(self, stored: int, rows: Sequence[object]) -> None:
+        if stored != len(rows):
+            raise LostRace(f"{len(rows) - stored} of {len(rows)} rows changed meanwhile: {rows[:3]}")
+
+
+def enqueue(tasks: Sequence[Task]) -> None:
+    """Store new tasks as queued; the one way a task comes into being. Inside a write transaction."""
+    for task in tasks:
+        task.status = TaskStatus.QUEUED
+    columns = [field.attname for field in Task._meta.concrete_fields]
+    insert_rows(Task, columns, [[getattr(task, name) for name in columns] for task in tasks])
+
+
+def _locked(queryset: QuerySet[Any], *, skip: bool = False) -> QuerySet[Any]:
+    """With row locks; Django leaves the clause out on SQLite, where the transaction is the lock."""
+    return queryset.select_for_update(skip_locked=skip, no_key=True)
+
+
+def _task_row(values: Sequence[Any]) -> TaskRow:
+    row = dict(zip(_TASK_COLUMNS, values, strict=True))
+    row["status"] = TaskStatus(row["status"])
+    row["on_device_loss"] = DeviceLossPolicy(row["on_device_loss"])
+    return TaskRow(**row)
+
+
+def _attempt_row(values: Sequence[Any]) -> AttemptRow:
+    row = dict(zip(_ATTEMPT_COLUMNS, values, strict=True))
+    row["state"] = AttemptState(row["state"])
+    row["outcome"] = Outcome(row["outcome"]) if row["outcome"] else None
+    return AttemptRow(**row)
+
+
+def _attempt_values(row: AttemptRow, columns: Sequence[str]) -> list[Any]:
+    return [getattr(row, name) or "" if name == "outcome" else getattr(row, name) for name in columns]

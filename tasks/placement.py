@@ -1,0 +1,212 @@
+"""The database side of placement: queued tasks in, claims out. Decisions are planner.py's.
+
+Runs in the committer of the gateway that owns the devices' connections. What is free is derived from the live
+attempts inside the transaction, never counted, so nothing drifts.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from django.db import connection
+
+from devices.capacity import Signature
+from devices.models import Device
+from retire_cluster.protocol.states import TaskStatus
+from tasks import reservations, rules
+from tasks.lifecycle import Ledger
+from tasks.models import Profile, Task
+from tasks.scheduling.feasibility import feasible
+from tasks.scheduling.planner import Candidate, DeviceView, Placement, plan
+from tasks.scheduling.profiles import ProfileKey, from_canonical
+
+OFFER_S = 10.0  # an offer unanswered for so long is returned
+PROBED_PROFILES = 64  # of those that fit, by the rank of their first task
+CONSIDERED_DEVICES = 256  # a step looks at no more free devices than this
+_VERDICTS_KEPT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task claimed for a device: everything its `assign` message needs."""
+
+    attempt_id: UUID
+    task_id: UUID
+    device_id: str
+    session: int
+    task_type: str
+    payload: str
+    timeout_s: int
+    wait_for_go: bool
+    reservation: tuple[int, int, int]
+
+
+class Matcher:
+    """Remembers profiles (immutable rows) and which signatures satisfy them."""
+
+    def __init__(self) -> None:
+        self._profiles: dict[int, ProfileKey] = {}
+        self._verdicts: OrderedDict[tuple[int, Signature], bool] = OrderedDict()
+
+    def load(self, profile_ids: Iterable[int]) -> dict[int, ProfileKey]:
+        """The profiles by id, from memory where it has them."""
+        wanted = list(profile_ids)
+        unknown = [profile_id for profile_id in wanted if profile_id not in self._profiles]
+        for row in Profile.objects.filter(id__in=unknown) if unknown else ():
+            self._profiles[row.id] = from_canonical(row.task_type, row.requirements)
+        return {
+            profile_id: self._profiles[profile_id] for profile_id in wanted if profile_id in self._profiles
+        }
+
+    def fits(self, profile_id: int, signature: Signature) -> bool:
+        key = (profile_id, signature)
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            verdict = self._verdicts[key] = feasible(self._profiles[profile_id], signature)
+            if len(self._verdicts) > _VERDICTS_KEPT:
+                self._verdicts.popitem(last=False)
+        return verdict
+
+
+def place(ledger: Ledger, connected: Sequence[DeviceView], matcher: Matcher) -> tuple[list[Claim], bool]:
+    """Claim queued tasks for free devices. `connected` are the gateway's open devices, free or not.
+
+    Returns the claims, which are in the ledger but not flushed yet, and whether tasks that fit a connected
+    device stayed behind, so that the next slot to become free is worth another look.
+    """
+    free = [device for device in connected if device.free_slots > 0]
+    if not free:
+        return [], True
+    queued = heads()
+    profiles = matcher.load(profile_id for profile_id, _ in queued)
+    wanted = _fitting(queued, connected, profiles, matcher)[:PROBED_PROFILES]
+    devices = _confirm([device for device in free if any(matcher.fits(item, device.signature) for item in wanted)])
+    room = sum(device.free_slots for device in devices)
+    if not room:
+        return [], bool(wanted)
+    candidates = _candidates(ledger, wanted, room)
+    online = {item: sum(matcher.fits(item, device.signature) for device in connected) for item in wanted}
+    placements = plan(candidates, devices, profiles, matcher.fits, online)
+    return _claim(ledger, placements), len(candidates) > len(placements) or len(candidates) >= room
+
+
+def heads() -> list[tuple[int, int]]:
+    """(profile, rank of its first queued task), in rank order: a loose scan of the queue's index."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH RECURSIVE active(profile_id) AS (
+                SELECT min(profile_id) FROM tasks_task WHERE status = 'queued'
+                UNION ALL
+                SELECT (SELECT min(profile_id) FROM tasks_task
+                        WHERE status = 'queued' AND profile_id > active.profile_id)
+                FROM active WHERE active.profile_id IS NOT NULL
+            )
+            SELECT profile_id,
+                   (SELECT min(rank) FROM tasks_task
+                    WHERE status = 'queued' AND tasks_task.profile_id = active.profile_id)
+            FROM active WHERE profile_id IS NOT NULL
+            """
+        )
+        return sorted(((row[0], row[1]) for row in cursor.fetchall()), key=lambda head: (head[1], head[0]))
+
+
+def _fitting(
+    queued: list[tuple[int, int]],
+    free: Sequence[DeviceView],
+    profiles: dict[int, ProfileKey],
+    matcher: Matcher,
+) -> list[int]:
+    """Profiles that some connected device satisfies, the one with the best-ranked task first."""
+    signatures = {device.signature for device in connected}
+    return [
+        profile_id
+        for profile_id, _ in queued
+        if profile_id in profiles and any(matcher.fits(profile_id, signature) for signature in signatures)
+    ]
+
+
+def _confirm(devices: Sequence[DeviceView]) -> list[DeviceView]:
+    """Lock the devices and derive what is free on them now; those that moved on or are cordoned drop out."""
+    best = sorted(devices, key=DeviceView.score)[:CONSIDERED_DEVICES]
+    by_id = {device.id: device for device in best}
+    open_sessions = dict(
+        Device.objects.filter(id__in=by_id, online=True, cordoned=False)
+        .order_by("id")
+        .select_for_update(skip_locked=True, no_key=True)
+        .values_list("id", "session")
+    )
+    confirmed = [device for device in best if open_sessions.get(device.id) == device.session]
+    # A second statement, so that it sees what committed before the locks were ours.
+    taken = reservations.taken(device.id for device in confirmed)
+    return [
+        reservations.with_free(device, taken.get(device.id, reservations.NOTHING)) for device in confirmed
+    ]
+
+
+def _candidates(ledger: Ledger, profile_ids: Sequence[int], room: int) -> list[Candidate]:
+    """The first tasks of each profile, locked, in rank order; at most twice the room there is."""
+    ids = _head_tasks(profile_ids, room)
+    profile_of = {task_id: profile_id for task_id, profile_id in ids}
+    queued = Task.objects.filter(id__in=profile_of, status=TaskStatus.QUEUED, cancel_requested_at=None)
+    rows = ledger.load_tasks(queued.order_by("rank", "id"))
+    return [
+        Candidate(row.id, profile_of[row.id], row.avoid_device, (ledger.now - row.ready_at).total_seconds())
+        for row in rows
+    ]
+
+
+def _head_tasks(profile_ids: Sequence[int], room: int) -> list[tuple[UUID, int]]:
+    """(task, profile) of the best-ranked queued tasks: one short index scan per profile, in one statement."""
+    scan = """
+        SELECT rank, id, profile_id FROM (
+            SELECT rank, id, profile_id FROM tasks_task
+            WHERE status = 'queued' AND profile_id = %s ORDER BY rank, id LIMIT %s
+        ) AS head
+    """
+    values = [value for profile_id in profile_ids for value in (profile_id, room)]
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join([scan] * len(profile_ids)), values)
+        heads = sorted((rank, str(task_id), profile_id) for rank, task_id, profile_id in cursor.fetchall())
+    return [(UUID(task_id), profile_id) for _, task_id, profile_id in heads[: 2 * room]]
+
+
+def _claim(ledger: Ledger, placements: Sequence[Placement]) -> list[Claim]:
+    """Apply the rule to each placement and gather what the messages need."""
+    content = {
+        row.id: row
+        for row in Task.objects.filter(id__in=[placement.task_id for placement in placements]).only(
+            "id", "task_type", "payload"
+        )
+    }
+    claims: list[Claim] = []
+    for placement in placements:
+        task = ledger.task(placement.task_id)
+        step = task and rules.claim(
+            task,
+            attempt_id=uuid4(),
+            device_id=placement.device.id,
+            session=placement.device.session,
+            reservation=placement.reservation,
+            now=ledger.now,
+            offer_s=OFFER_S,
+        )
+        if step:
+            ledger.put(step)
+            claims.append(_message(step, content[step.task.id], placement))
+    return claims
+
+
+def _message(step: rules.Step, content: Task, placement: Placement) -> Claim:
+    return Claim(
+        attempt_id=step.attempt.id,
+        task_id=step.task.id,
+        device_id=step.attempt.device_id,
+        session=step.attempt.session,
+        task_type=content.task_type,
+        payload=content.payload,
+        timeout_s=step.task.timeout_s,
+        wait_for_go=step.task.on_device_loss == "fail",
+        reservation=placement.reservation,
+    )

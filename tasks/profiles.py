@@ -1,0 +1,47 @@
+"""Stored requirement profiles: found by digest, made when new, limited in number."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from tasks.models import Profile
+from tasks.scheduling.profiles import ProfileKey
+
+MAX_PROFILES = 10_000
+IDLE_BEFORE_DELETE = timedelta(days=7)
+_TOUCH_AFTER = timedelta(days=1)  # so that a busy profile is not written at every submit
+
+
+class TooManyProfiles(Exception):
+    """The limit of distinct requirement profiles is reached."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"more than {MAX_PROFILES} distinct sets of requirements are in use; give tasks fewer different ones"
+        )
+
+
+def ensure(keys: Iterable[ProfileKey], *, now: datetime) -> dict[ProfileKey, int]:
+    """Ids of the profiles, made where missing. Inside a write transaction. Raises TooManyProfiles."""
+    by_digest = {key.digest(): key for key in set(keys)}
+    found = {row.digest: row for row in Profile.objects.filter(digest__in=by_digest)}
+    missing = by_digest.keys() - found.keys()
+    if missing:
+        _create([by_digest[digest] for digest in missing], now)
+        found = {row.digest: row for row in Profile.objects.filter(digest__in=by_digest)}
+    stale = [row.id for row in found.values() if row.last_used_at < now - _TOUCH_AFTER]
+    if stale:
+        Profile.objects.filter(id__in=stale).update(last_used_at=now)
+    return {key: found[digest].id for digest, key in by_digest.items()}
+
+
+def _create(keys: list[ProfileKey], now: datetime) -> None:
+    if Profile.objects.count() + len(keys) > MAX_PROFILES:
+        Profile.objects.filter(last_used_at__lt=now - IDLE_BEFORE_DELETE, task__isnull=True).delete()
+        if Profile.objects.count() + len(keys) > MAX_PROFILES:
+            raise TooManyProfiles
+    rows = [
+        Profile(digest=key.digest(), task_type=key.task_type, requirements=key.canonical(), last_used_at=now)
+        for key in keys
+    ]
+    # Another process may make the same profile at this moment; then its row is ours too.
+    Profile.objects.bulk_create(rows, ignore_conflicts=True)

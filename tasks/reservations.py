@@ -1,0 +1,48 @@
+"""What devices have promised to live attempts: always derived from the attempts, never counted."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from django.db.models import Q, Sum
+
+from devices.models import Device
+from devices.services import signature
+from tasks.models import Attempt
+from tasks.scheduling.planner import DeviceView
+
+Taken = tuple[int, int, int]
+NOTHING: Taken = (0, 0, 0)
+
+
+def taken(device_ids: Iterable[str] | None = None) -> dict[str, Taken]:
+    """(slots, memory MB, storage MB) per device with live attempts; all devices if none are named. One query."""
+    live = Attempt.objects.filter(~Q(state="ended"))
+    if device_ids is not None:
+        live = live.filter(device_id__in=list(device_ids))
+    sums = live.values_list("device_id").annotate(Sum("slots"), Sum("memory_mb"), Sum("storage_mb"))
+    return {device_id: (slots, memory_mb, storage_mb) for device_id, slots, memory_mb, storage_mb in sums}
+
+
+def with_free(device: DeviceView, used: Taken) -> DeviceView:
+    """The view with what is left after the reservations."""
+    slots, memory_mb, storage_mb = used
+    totals = device.signature
+    return replace(
+        device,
+        free_slots=max(0, device.slots - slots),
+        free_memory_mb=None if totals.memory_mb is None else totals.memory_mb - memory_mb,
+        free_storage_mb=None if totals.storage_mb is None else totals.storage_mb - storage_mb,
+    )
+
+
+def view_of(device: Device) -> DeviceView:
+    """The device as the planner sees it, with everything free."""
+    return DeviceView(
+        id=device.id,
+        session=device.session,
+        signature=signature(device),
+        slots=device.slots,
+        free_slots=device.slots,
+        free_memory_mb=device.allocatable_memory_mb,
+        free_storage_mb=device.storage_mb,
+    )

@@ -1,0 +1,1 @@
+"""Placement: pure functions over plain data. No Django, no clock, no randomness."""

@@ -1,0 +1,122 @@
+"""Which device can run which profile: one small checker per requirement, each with a name and its values.
+
+The same checkers decide placement and explain it. Unknown never satisfies: a device that could not say how much
+memory it has is not given a task that needs some.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from devices.capacity import Signature
+from tasks.scheduling.profiles import MB_PER_GB, ProfileKey, Requirements
+
+
+class Reason(StrEnum):
+    """Why a device cannot take a task."""
+
+    TASK_TYPE = "task_type"
+    CPU_CORES = "cpu_cores"
+    MEMORY = "memory"
+    STORAGE = "storage"
+    PLATFORM = "platform"
+    ROLE = "role"
+    TAGS = "tags"
+    GPU = "gpu"
+    INTERNET = "internet"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One requirement held against one device."""
+
+    reason: Reason
+    passed: bool
+    wanted: str
+    found: str
+
+
+def checks(profile: ProfileKey, device: Signature) -> Iterator[Check]:
+    """Every requirement the profile makes, passed or failed, with the values."""
+    offered = ", ".join(sorted(device.task_types)) or "none"
+    yield Check(Reason.TASK_TYPE, profile.task_type in device.task_types, profile.task_type, offered)
+    for checker in _CHECKERS:
+        check = checker(profile.requirements, device)
+        if check is not None:
+            yield check
+
+
+def feasible(profile: ProfileKey, device: Signature) -> bool:
+    """Whether the device satisfies every requirement, its momentary load aside."""
+    return all(check.passed for check in checks(profile, device))
+
+
+def _at_least(
+    reason: Reason, wanted: float, found: float | None, unit: str, scale: float = 1
+) -> Check | None:
+    if not wanted:
+        return None
+    said = "unknown" if found is None else f"{round(found / scale, 1):g}{unit}"
+    return Check(reason, found is not None and found >= wanted, f"{round(wanted / scale, 1):g}{unit}", said)
+
+
+def _cpu_cores(need: Requirements, device: Signature) -> Check | None:
+    return _at_least(Reason.CPU_CORES, need.min_cpu_cores or 0, device.cpu_count, " cores")
+
+
+def _memory(need: Requirements, device: Signature) -> Check | None:
+    return _at_least(Reason.MEMORY, need.memory_mb, device.memory_mb, " GB", MB_PER_GB)
+
+
+def _storage(need: Requirements, device: Signature) -> Check | None:
+    return _at_least(Reason.STORAGE, need.storage_mb, device.storage_mb, " GB", MB_PER_GB)
+
+
+def _platform(need: Requirements, device: Signature) -> Check | None:
+    wanted = need.required_platform
+    return Check(Reason.PLATFORM, device.platform == wanted, wanted, device.platform) if wanted else None
+
+
+def _role(need: Requirements, device: Signature) -> Check | None:
+    wanted = need.required_role
+    return Check(Reason.ROLE, device.role == wanted, wanted, device.role) if wanted else None
+
+
+def _tags(need: Requirements, device: Signature) -> Check | None:
+    if not need.required_tags:
+        return None
+    missing = sorted(set(need.required_tags) - device.tags)
+    found = f"lacks {', '.join(missing)}" if missing else ", ".join(sorted(device.tags))
+    return Check(Reason.TAGS, not missing, ", ".join(sorted(need.required_tags)), found)
+
+
+def _gpu(need: Requirements, device: Signature) -> Check | None:
+    return (
+        Check(Reason.GPU, device.has_gpu is True, "a GPU", _yes_no(device.has_gpu))
+        if need.gpu_required
+        else None
+    )
+
+
+def _internet(need: Requirements, device: Signature) -> Check | None:
+    if not need.internet_required:
+        return None
+    return Check(
+        Reason.INTERNET, device.has_internet is True, "internet access", _yes_no(device.has_internet)
+    )
+
+
+def _yes_no(value: bool | None) -> str:
+    return {True: "yes", False: "no", None: "unknown"}[value]
+
+
+_CHECKERS: tuple[Callable[[Requirements, Signature], Check | None], ...] = (
+    _cpu_cores,
+    _memory,
+    _storage,
+    _platform,
+    _role,
+    _tags,
+    _gpu,
+    _internet,
+)

@@ -1,0 +1,128 @@
+"""Tasks as the API shows them. Payloads and results are embedded as the text they are stored as."""
+
+from typing import Any
+
+from retire_cluster.api.envelope import RawJSON
+from retire_cluster.protocol.states import Outcome, TaskStatus
+from tasks.models import Attempt, Task
+
+
+def task_row(task: Task) -> dict[str, Any]:
+    """The list fields."""
+    return {
+        "task_id": task.pk,
+        "task_type": task.task_type,
+        "status": task.status,
+        "priority": task.priority,
+        "created_at": task.created_at,
+        "assigned_device_id": task.device_id or None,
+        "assigned_at": task.assigned_at,
+        "started_at": task.started_at,
+        "completed_at": task.finished_at,
+        "execution_time_seconds": task.execution_s,
+        "retry_count": min(task.failures, task.max_retries),
+        "progress": None,
+    }
+
+
+def task_created(task: Task) -> dict[str, Any]:
+    """The answer to a submission."""
+    shown = ("task_id", "task_type", "status", "priority", "created_at")
+    row = task_row(task)
+    return {"task_id": task.pk, "task": {name: row[name] for name in shown}}
+
+
+def task_awaited(task: Task) -> dict[str, Any]:
+    """The answer to a submission that waited: the task as it stands, with its result if it ended."""
+    return {"task_id": task.pk, "task": {**task_row(task), "result": _result_data(_deciding_attempt(task))}}
+
+
+def task_status(task: Task, queue_reason: str | None) -> dict[str, Any]:
+    """The list fields and what to expect next."""
+    status = TaskStatus(task.status)
+    return {
+        **task_row(task),
+        "progress_message": None,
+        "is_terminal": status.is_terminal,
+        "can_retry": status.can_retry,
+        "cancel_requested": task.cancel_requested_at is not None,
+        "queue_reason": queue_reason,
+    }
+
+
+def task_detail(task: Task) -> dict[str, Any]:
+    """Everything about one task."""
+    attempts = list(task.attempts.order_by("no"))
+    deciding = next((attempt for attempt in attempts if attempt.pk == task.result_attempt), None)
+    return {
+        **task_row(task),
+        "payload": RawJSON(task.payload),
+        "requirements": task.requirements,
+        "metadata": task.metadata,
+        "error_history": [_error(attempt) for attempt in attempts if _went_wrong(attempt)],
+        "attempts": [_attempt(attempt) for attempt in attempts],
+        "result": _result_data(deciding),
+    }
+
+
+def task_result(task: Task) -> dict[str, Any]:
+    """How a finished task ended."""
+    attempt = _deciding_attempt(task)
+    return {
+        "task_id": task.pk,
+        "status": task.status,
+        "result_data": _result_data(attempt),
+        "execution_time_seconds": task.execution_s or 0.0,
+        "worker_device_id": attempt.device_id if attempt else None,
+        "started_at": task.started_at,
+        "completed_at": task.finished_at,
+        "error_message": _error_message(attempt) if task.status != TaskStatus.SUCCESS else None,
+        "error_traceback": (attempt.error_traceback or None) if attempt else None,
+    }
+
+
+def _deciding_attempt(task: Task) -> Attempt | None:
+    if task.result_attempt is None:
+        return None
+    return Attempt.objects.filter(pk=task.result_attempt).first()
+
+
+def _result_data(attempt: Attempt | None) -> RawJSON | None:
+    return RawJSON(attempt.result) if attempt is not None and attempt.result is not None else None
+
+
+def _went_wrong(attempt: Attempt) -> bool:
+    return attempt.outcome in (Outcome.FAILED, Outcome.TIMEOUT, Outcome.LOST)
+
+
+def _error_message(attempt: Attempt | None) -> str | None:
+    return (attempt.error_message or attempt.reason or None) if attempt else None
+
+
+def _error(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "attempt": attempt.no,
+        "device_id": attempt.device_id,
+        "outcome": attempt.outcome,
+        "error_code": attempt.error_code or None,
+        "error_message": _error_message(attempt),
+        "at": attempt.ended_at,
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.no,
+        "round": attempt.round,
+        "device_id": attempt.device_id,
+        "state": attempt.state,
+        "outcome": attempt.outcome or None,
+        "reason": attempt.reason or None,
+        "confirmed": attempt.confirmed,
+        "assigned_at": attempt.offered_at,
+        "started_at": attempt.accepted_at,
+        "ended_at": attempt.ended_at,
+        "execution_time_seconds": attempt.ran_s,
+        "error_message": attempt.error_message or None,
+        "error_traceback": attempt.error_traceback or None,
+    }

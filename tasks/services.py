@@ -1,0 +1,158 @@
+"""What people do with tasks: one call per action, whoever the caller is (API, admin, command)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import uuid6
+from django.db.models import Q
+
+from devices import services as devices
+from retire_cluster import db, hints
+from retire_cluster.protocol.states import LIVE, DeviceLossPolicy, Priority
+from tasks import bridge, profiles, rules, waiting
+from tasks.explain import queue_reasons
+from tasks.lifecycle import Ledger, enqueue
+from tasks.models import Attempt, Task
+from tasks.profiles import TooManyProfiles
+from tasks.scheduling.profiles import ProfileKey, Requirements
+from tasks.scheduling.rank import rank
+
+__all__ = [
+    "BUILTIN_TASK_TYPES",
+    "Submission",
+    "TooManyProfiles",
+    "UnknownTaskType",
+    "cancel",
+    "queue_reasons",
+    "retry",
+    "submit",
+]
+
+BUILTIN_TASK_TYPES = ("echo", "sleep", "system_info")
+
+
+class UnknownTaskType(Exception):
+    """No registered device offers the type."""
+
+    def __init__(self, task_type: str, known: Sequence[str]) -> None:
+        super().__init__(f"no device offers the task type {task_type!r}; known types: {', '.join(known)}")
+        self.task_type = task_type
+        self.known = list(known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A validated request to run something. `requirements_json` is the full form shown back to the client."""
+
+    task_type: str
+    payload_json: str
+    priority: str
+    requirements: Requirements
+    requirements_json: dict[str, Any]
+    timeout_s: int
+    max_retries: int
+    on_device_loss: str
+    metadata: dict[str, Any]
+
+
+def submit(
+    submissions: Sequence[Submission], *, principal: str, task_ids: Sequence[UUID] | None = None
+) -> list[Task]:
+    """Store tasks as queued, in one transaction, and wake the gateways after the commit.
+
+    Raises UnknownTaskType or TooManyProfiles; nothing is stored then. The ids may be chosen by the caller, who
+    can so wait for the end of a task before it exists.
+    """
+    _check_types({submission.task_type for submission in submissions})
+    ids = task_ids or [uuid6.uuid7() for _ in submissions]
+    with db.write_transaction():
+        now = db.now()
+        keys = [ProfileKey(item.task_type, item.requirements) for item in submissions]
+        profile_ids = profiles.ensure(keys, now=now)
+        tasks = [
+            _task(
+                submission,
+                task_id,
+                profile_ids[key],
+                rank(now, Priority(submission.priority), index),
+                principal,
+                now,
+            )
+            for index, (submission, task_id, key) in enumerate(zip(submissions, ids, keys, strict=True))
+        ]
+        enqueue(tasks)
+    _announce()
+    return tasks
+
+
+def cancel(task_id: UUID, *, by: str) -> Task:
+    """Cancel a task; one that is on a device is only asked to stop. Raises Task.DoesNotExist, rules.NotAllowed."""
+    _change(task_id, lambda row, now: rules.cancel(row, by=by, now=now))
+    return Task.objects.get(id=task_id)
+
+
+def retry(task_id: UUID) -> Task:
+    """Open a new round of a task that ended badly. Raises Task.DoesNotExist, rules.NotAllowed."""
+    priority = Priority(Task.objects.values_list("priority", flat=True).get(id=task_id))
+    _change(task_id, lambda row, now: rules.retry(row, now=now, rank=rank(now, priority)))
+    return Task.objects.get(id=task_id)
+
+
+def cancelling(attempt_ids: Sequence[UUID]) -> list[tuple[UUID, str]]:
+    """(attempt, device) of those live attempts whose task is to be cancelled."""
+    if not Task.objects.filter(status__in=LIVE, cancel_requested_at__isnull=False).exists():
+        return []
+    wanted = Attempt.objects.filter(~Q(state="ended"), id__in=attempt_ids, task__cancel_requested_at__isnull=False)
+    return list(wanted.values_list("id", "device_id"))
+
+
+def _change(task_id: UUID, rule: Any) -> None:
+    with db.write_transaction():
+        ledger = Ledger(db.now())
+        row = ledger.lock_task(task_id)
+        ledger.put_task(rule(row, ledger.now))
+        ledger.flush()
+    waiting.ended(ledger.finished)
+    hints.notify(hints.INTENT)
+    _announce()
+
+
+def _announce() -> None:
+    """After a commit: wake this process's gateway, and have the bridge look after the others."""
+    hints.notify()
+    bridge.request_dispatch()
+
+
+def _check_types(wanted: Iterable[str]) -> None:
+    # The built-in types are known even before the first device has joined.
+    unknown = set(wanted) - set(BUILTIN_TASK_TYPES)
+    if not unknown:
+        return
+    known = sorted(devices.offered_task_types() | set(BUILTIN_TASK_TYPES))
+    for task_type in sorted(unknown):
+        if task_type not in known:
+            raise UnknownTaskType(task_type, known)
+
+
+def _task(
+    submission: Submission, task_id: UUID, profile_id: int, place: int, principal: str, now: datetime
+) -> Task:
+    return Task(
+        id=task_id,
+        task_type=submission.task_type,
+        priority=submission.priority,
+        payload=submission.payload_json,
+        requirements=submission.requirements_json,
+        metadata=submission.metadata,
+        profile_id=profile_id,
+        timeout_s=submission.timeout_s,
+        max_retries=submission.max_retries,
+        on_device_loss=DeviceLossPolicy(submission.on_device_loss),
+        submitted_by=principal[:100],
+        created_at=now,
+        rank=place,
+        ready_at=now,
+    )

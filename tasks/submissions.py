@@ -1,0 +1,107 @@
+"""From the body of a POST to a Submission: bounds, words and defaults of the API's contract."""
+
+from typing import Any
+
+from devices.filters import NAME, NAME_MEANING
+from retire_cluster.api.errors import too_large
+from retire_cluster.api.filters import matching
+from retire_cluster.api.validation import ObjectReader
+from retire_cluster.protocol import jsontext
+from retire_cluster.protocol.messages import MAX_PAYLOAD_BYTES
+from retire_cluster.protocol.states import DeviceLossPolicy, Platform, Priority, Role
+from tasks.scheduling.profiles import Requirements
+from tasks.services import Submission
+
+MAX_CORES = 1_000_000
+MAX_GB = 1e9
+MAX_TAGS = 32
+MAX_TIMEOUT_S = 86_400
+DEFAULT_TIMEOUT_S = 300
+MAX_RETRIES = 10
+MAX_SLEEP_S = 86_400
+
+_check_tag = matching(NAME, NAME_MEANING)
+
+
+def parse(body: Any) -> Submission:
+    """A validated submission. Raises the API's 400 with every invalid field, or 413."""
+    reader = ObjectReader(body)
+    task_type = reader.text("task_type", longest=100)
+    payload = reader.free_object("payload", required=True)
+    priority = reader.choice("priority", Priority, Priority.NORMAL) or Priority.NORMAL
+    metadata = reader.free_object("metadata", required=False)
+    wanted = reader.child("requirements")
+    requirements = _requirements(wanted)
+    limits = _limits(wanted)
+    wanted.check_keys()
+    _check_payload(reader, task_type, payload)
+    reader.finish()
+    return Submission(
+        task_type=task_type,
+        payload_json=_payload_text(payload),
+        priority=priority,
+        requirements=requirements,
+        requirements_json={**_shown(requirements), **limits},
+        timeout_s=limits["timeout_seconds"],
+        max_retries=limits["max_retries"],
+        on_device_loss=limits["on_device_loss"],
+        metadata=metadata,
+    )
+
+
+def _requirements(reader: ObjectReader) -> Requirements:
+    return Requirements(
+        min_cpu_cores=reader.integer("min_cpu_cores", 1, MAX_CORES, None),
+        min_memory_gb=reader.number("min_memory_gb", 0, MAX_GB, None, above=True),
+        min_storage_gb=reader.number("min_storage_gb", 0, MAX_GB, None, above=True),
+        required_platform=reader.choice("required_platform", Platform, None),
+        required_role=reader.choice("required_role", Role, None),
+        required_tags=_tags(reader),
+        gpu_required=reader.boolean("gpu_required"),
+        internet_required=reader.boolean("internet_required"),
+    )
+
+
+def _tags(reader: ObjectReader) -> tuple[str, ...]:
+    tags = reader.strings("required_tags", most=MAX_TAGS)
+    for index, tag in enumerate(tags):
+        try:
+            _check_tag(tag)
+        except ValueError as error:
+            reader.fail(f"required_tags[{index}]", str(error))
+    return tuple(tags)
+
+
+def _limits(reader: ObjectReader) -> dict[str, Any]:
+    """The requirements that do not decide where a task may run."""
+    return {
+        "timeout_seconds": reader.integer("timeout_seconds", 1, MAX_TIMEOUT_S, DEFAULT_TIMEOUT_S),
+        "max_retries": reader.integer("max_retries", 0, MAX_RETRIES, 0),
+        "on_device_loss": reader.choice("on_device_loss", DeviceLossPolicy, DeviceLossPolicy.REQUEUE),
+    }
+
+
+def _shown(requirements: Requirements) -> dict[str, Any]:
+    return {
+        "min_cpu_cores": requirements.min_cpu_cores,
+        "min_memory_gb": requirements.min_memory_gb,
+        "min_storage_gb": requirements.min_storage_gb,
+        "required_platform": requirements.required_platform,
+        "required_role": requirements.required_role,
+        "required_tags": list(requirements.required_tags),
+        "gpu_required": requirements.gpu_required,
+        "internet_required": requirements.internet_required,
+    }
+
+
+def _check_payload(reader: ObjectReader, task_type: str, payload: dict[str, Any]) -> None:
+    """What can be said now about a built-in type's payload; keys it does not use are the client's own."""
+    if task_type == "sleep":
+        ObjectReader(payload, "payload", reader).number("duration", 0, MAX_SLEEP_S, 1.0)
+
+
+def _payload_text(payload: dict[str, Any]) -> str:
+    text = jsontext.dumps(payload)
+    if len(text) > MAX_PAYLOAD_BYTES or len(text.encode()) > MAX_PAYLOAD_BYTES:
+        raise too_large(f"may have {MAX_PAYLOAD_BYTES} bytes as compact JSON", "payload")
+    return text

@@ -1,0 +1,153 @@
+"""The real command in a process of its own."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retire_cluster.protocol.messages import Accepted, Goodbye, Register, Result
+from retire_cluster.protocol.states import HeldState
+from tests.integration.agent.fake_gateway import agent_process, gateway, run, task, until
+
+COMMAND = (sys.executable, "-m", "retire_cluster.cli.worker")
+FORBIDDEN = ("django", "rest_framework", "celery", "channels", "kombu", "multiprocessing", "httpx", "psutil")
+
+
+def worker(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_a_result_survives_kill_9(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with gateway() as server:
+            server.acknowledges = False
+            flags = (
+                "--join",
+                f"127.0.0.1:{server.port}",
+                "--token",
+                "t",
+                "--data-dir",
+                str(tmp_path),
+                "--slots",
+                "2",
+            )
+            done, lost = task(payload_json='{"a":1}'), task("sleep", '{"duration":600}')
+            async with agent_process(*flags) as agent:
+                await server.joined()
+                await server.send(done, lost)
+                result = await server.result(done.attempt)
+                await until(lambda: any(lost.attempt in m.attempts for m in server.all(Accepted)), "accepted")
+                agent.signal(signal.SIGKILL)
+                await agent.wait()
+            server.acknowledges = True
+            async with agent_process(*flags):
+                register = await server.joined(2)
+                assert [(held.attempt, held.state) for held in register.held] == [
+                    (done.attempt, HeldState.FINISHED)
+                ]
+                assert await server.next(Result, 2) == result
+                assert register.run_id != server.all(Register)[0].run_id
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_politely(tmp_path: Path, number: int) -> None:
+    async def scenario() -> None:
+        async with gateway() as server:
+            flags = ("--join", f"127.0.0.1:{server.port}", "--token", "rcj1_k_verysecret", "--debug")
+            async with agent_process(*flags, "--data-dir", str(tmp_path)) as agent:
+                register = await server.joined()
+                await until(lambda: "joined as" in agent.log, "the line that says so")
+                agent.signal(number)
+                assert await agent.wait() == 0
+            assert (await server.next(Goodbye)).code == "stopping"
+            lines = [json.loads(line) for line in agent.lines]
+            assert {"timestamp", "level", "logger", "message"} <= set(lines[0])
+            assert lines[0]["timestamp"].endswith("Z")
+            messages = [line["message"] for line in lines]
+            types = "echo, sleep, system_info"
+            slots = register.capabilities.cpu_count
+            joined = f"joined as {register.device_id} at 127.0.0.1:{server.port} ({slots} slots; {types})"
+            assert joined in messages
+            assert "verysecret" not in agent.log
+            assert "rcd_" not in agent.log
+
+    run(scenario)
+
+
+def test_a_wrong_token_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with gateway() as server:
+            server.token = "right"
+            flags = ("--join", f"127.0.0.1:{server.port}", "--token", "wrong", "--data-dir", str(tmp_path))
+            async with agent_process(*flags) as agent:
+                assert await agent.wait() == 3
+            assert "refuses the join token" in agent.log
+            assert "wrong" not in agent.log.replace("wrong token", "")
+
+    run(scenario)
+
+
+def test_the_way_can_be_checked(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        import asyncio
+
+        async with gateway() as server:
+            done = await asyncio.to_thread(worker, "--test", f"127.0.0.1:{server.port}")
+            assert done.returncode == 0, done.stderr
+            assert "speaks our protocol" in done.stdout
+            await server.stop()
+            done = await asyncio.to_thread(worker, "--test", f"127.0.0.1:{server.port}")
+            assert done.returncode == 1
+            assert "FAILED" in done.stdout
+            await server.start()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "--join"),
+        (("--join", "nuc:x"), "--join"),
+        (("--join", "192.0.2.1", "--token", "own"), "--insecure-plain"),
+        (("--join", "192.0.2.1"), "--token"),
+        (("--test", "a b"), "--test"),
+    ],
+)
+def test_a_usage_error_is_one_line_and_exit_2(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    data_dir = () if "--test" in arguments else ("--data-dir", str(tmp_path))
+    done = worker(*arguments, *data_dir)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert words in done.stderr
+
+
+def test_an_unusable_directory_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = worker("--join", "127.0.0.1:1", "--token", "t", "--data-dir", str(tmp_path / "file"))
+    assert done.returncode == 2
+    assert "--data-dir" in done.stderr
+
+
+def test_the_agent_loads_no_server_package_and_nothing_heavy() -> None:
+    script = (
+        "import sys, pkgutil, importlib, retire_cluster.agent as agent, retire_cluster.cli.worker\n"
+        "for module in pkgutil.iter_modules(agent.__path__, 'retire_cluster.agent.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print(*sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & set(FORBIDDEN)
+    ours = {name for name in done.stdout.split() if name.startswith("retire_cluster.")}
+    assert all(
+        name.startswith(("retire_cluster.agent", "retire_cluster.cli", "retire_cluster.protocol"))
+        for name in ours
+    )

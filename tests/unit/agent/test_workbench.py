@@ -1,0 +1,227 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retire_cluster.agent.config import Timing
+from retire_cluster.agent.handlers import echo, sleep
+from retire_cluster.agent.outbox import Outbox, OutboxError
+from retire_cluster.agent.workbench import Workbench
+from retire_cluster.protocol.messages import (
+    Accepted,
+    Assign,
+    Cancel,
+    Declined,
+    Go,
+    Message,
+    Result,
+    ResultAck,
+    Stop,
+    Stopped,
+)
+from retire_cluster.protocol.states import HeldState, Outcome, Verdict
+
+A, B, C = (digit * 32 for digit in "abc")
+
+
+class FlakyOutbox(Outbox):
+    """Counts transactions and syncs; fails while `broken`."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.broken = False
+        self.commits = 0
+        self.syncs = 0
+
+    def apply(self, writes: Any) -> None:
+        if self.broken:
+            raise OutboxError("the disk is full")
+        self.commits += 1
+        super().apply(writes)
+
+    def sync(self) -> None:
+        self.syncs += 1
+        super().sync()
+
+
+class Bench:
+    def __init__(self, directory: Path) -> None:
+        self.outbox = FlakyOutbox(directory)
+        self.sent: list[Message] = []
+        self.workbench = Workbench(self.outbox, {"echo": echo, "sleep": sleep}, 2, Timing(sync_s=0.01))
+        self.workbench.attach(self.sent.append)
+
+    def receive(self, *messages: Message) -> None:
+        self.workbench.receive(messages)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    def results(self) -> list[Result]:
+        return [message for message in self.sent if isinstance(message, Result)]
+
+
+def drive(tmp_path: Path, scenario: Callable[[Bench], Awaitable[None]]) -> None:
+    async def run() -> None:
+        bench = Bench(tmp_path)
+        chores = asyncio.create_task(bench.workbench.maintain())
+        try:
+            await scenario(bench)
+        finally:
+            chores.cancel()
+            await asyncio.gather(chores, return_exceptions=True)
+            await bench.workbench.end_work()
+            bench.outbox.close()
+
+    asyncio.run(run())
+
+
+def assign(attempt: str, task_type: str = "echo", payload: str = "{}", **extra: Any) -> Assign:
+    return Assign(attempt=attempt, task=A, task_type=task_type, payload_json=payload, timeout_s=60.0, **extra)
+
+
+LONG = '{"duration": 60}'
+
+
+def test_a_frame_of_tasks_is_one_transaction_and_so_are_their_results(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A), assign(B))
+        assert bench.outbox.commits == 1
+        await bench.until(lambda: len(bench.results()) == 2)
+        assert bench.outbox.commits == 2
+        bench.receive(*(ResultAck(attempt=a, verdict=Verdict.RECORDED) for a in (A, B)))
+        assert bench.outbox.commits == 3
+        assert bench.workbench.held() == ()
+
+    drive(tmp_path, scenario)
+
+
+def test_slots_are_not_overbooked(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A, "sleep", LONG), assign(B, wait_for_go=True), assign(C))
+        assert [type(message) for message in bench.sent] == [Accepted, Accepted, Declined]
+        bench.receive(Cancel(attempt=B))
+        bench.receive(assign(C))
+        assert bench.sent[-1] == Accepted(attempts=(C,))
+
+    drive(tmp_path, scenario)
+
+
+def test_a_type_that_is_not_offered_is_declined(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A, "command"))
+        assert bench.sent == [Declined(attempt=A, reason="this device does not offer 'command'")]
+
+    drive(tmp_path, scenario)
+
+
+def test_held_attempts_are_reported_with_their_ages(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A, "sleep", LONG), assign(B, wait_for_go=True))
+        await asyncio.sleep(0.02)
+        held = {entry.attempt: entry for entry in bench.workbench.held()}
+        assert held[A].state is HeldState.RUNNING
+        assert held[B].state is HeldState.WAITING
+        assert held[A].age_s >= 0.02
+        bench.receive(Go(attempts=(B,)))
+        await bench.until(lambda: len(bench.results()) == 1)
+        assert bench.results()[0].attempt == B
+
+    drive(tmp_path, scenario)
+
+
+def test_stop_ends_the_work_and_says_only_that(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A, "sleep", LONG))
+        bench.receive(Stop(attempts=(A,)))
+        assert bench.sent[-1] == Stopped(attempts=(A,))
+        await bench.until(lambda: len(asyncio.all_tasks()) == 2)
+        assert bench.results() == []
+
+    drive(tmp_path, scenario)
+
+
+def test_what_ended_without_a_connection_is_sent_with_the_next_one(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A))
+        bench.workbench.detach()
+        await bench.until(lambda: [h.state for h in bench.workbench.held()] == [HeldState.FINISHED])
+        assert bench.results() == []
+        bench.workbench.attach(bench.sent.append)
+        assert [result.attempt for result in bench.results()] == [A]
+
+    drive(tmp_path, scenario)
+
+
+def test_a_full_disk_stops_new_work_keeps_results_and_recovers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A, "sleep", '{"duration": 0.02}'))
+        bench.outbox.broken = True
+        await bench.until(lambda: bench.workbench.paused_reason is not None)
+        bench.receive(assign(B))
+        assert isinstance(bench.sent[-1], Declined)
+        assert "disk" in bench.sent[-1].reason
+        await asyncio.sleep(0.05)
+        assert bench.results() == [], "nothing is sent before it is on disk"
+        bench.outbox.broken = False
+        await bench.until(lambda: len(bench.results()) == 1)
+        assert bench.workbench.paused_reason is None
+        bench.receive(assign(B))
+        assert bench.sent[-1] == Accepted(attempts=(B,))
+
+    drive(tmp_path, scenario)
+    assert caplog.text.count("no new task is taken") == 1
+
+
+def test_a_cancel_kills_even_while_the_disk_is_full(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A, "sleep", LONG))
+        bench.outbox.broken = True
+        bench.receive(Stop(attempts=(A,)))
+        await bench.until(lambda: len(asyncio.all_tasks()) == 2)
+        bench.outbox.broken = False
+        await bench.until(lambda: Stopped(attempts=(A,)) in bench.sent)
+
+    drive(tmp_path, scenario)
+
+
+def test_only_what_stays_unacknowledged_is_forced_to_the_medium(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A))
+        await bench.until(lambda: bench.outbox.syncs == 1)
+        bench.receive(ResultAck(attempt=A, verdict=Verdict.RECORDED), assign(B))
+        bench.workbench.receive([Cancel(attempt=B)])
+        await bench.until(lambda: len(bench.results()) == 2)
+        bench.receive(ResultAck(attempt=B, verdict=Verdict.RECORDED))
+        await asyncio.sleep(0.05)
+        assert bench.outbox.syncs == 1
+
+    drive(tmp_path, scenario)
+
+
+def test_an_agent_that_leaves_takes_nothing_new(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A, "sleep", LONG))
+        await bench.workbench.end_work()
+        bench.receive(assign(B))
+        assert bench.sent[-1] == Declined(attempt=B, reason="the agent is stopping")
+        assert bench.results() == []
+
+    drive(tmp_path, scenario)
+
+
+def test_an_unknown_result_is_kept_as_evidence(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A))
+        await bench.until(lambda: len(bench.results()) == 1)
+        bench.receive(ResultAck(attempt=A, verdict=Verdict.UNKNOWN))
+        assert bench.results()[0].outcome is Outcome.SUCCESS
+        assert (tmp_path / "rejected" / f"{A}.json").exists()
+
+    drive(tmp_path, scenario)
