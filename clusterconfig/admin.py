@@ -1,6 +1,6 @@
 """Admin pages: configuration, keys and tokens, to look at."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.db.models import Model
@@ -8,8 +8,13 @@ from django.http import HttpRequest
 
 from clusterconfig.models import ApiKey, ClusterIdentity, ConfigSection, JoinToken
 
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin  # not subscriptable at run time
 
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
+
+class ReadOnlyAdmin(ModelAdmin):
     """Rows to look at: the services are the only writers, and they check what a form would not."""
 
     show_full_result_count = False  # counting a million tasks for a page of a hundred

@@ -18,7 +18,7 @@ class ApiKeyAuthentication(BaseAuthentication):
             return None
         try:
             holders = [keys.verify(key, now=timezone.now()) for key in offered]
-        except keys.KeyRefused as refusal:
+        except keys.KeyRefusedError as refusal:
             raise AuthenticationFailed(str(refusal)) from None
         return holders[0], "key"
 

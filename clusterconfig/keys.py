@@ -53,7 +53,7 @@ class KeyHolder:
         return self.principal
 
 
-class KeyRefused(Exception):
+class KeyRefusedError(Exception):
     """The key opens nothing; the message says why and what to do."""
 
 
@@ -66,17 +66,17 @@ def create(
 
 
 def verify(key: str, *, now: datetime) -> KeyHolder:
-    """Who the key belongs to. Raises KeyRefused. One query, by the hash: no comparison leaks how much matched."""
+    """Who the key belongs to. Raises KeyRefusedError. One query, by the hash: no comparison leaks how much matched."""
     for configured in settings.API_KEYS:
         if hmac.compare_digest(digest(configured), digest(key)):
             return KeyHolder(f"key:configured-{digest(key)[:8]}", ALL_SCOPES)
     row = ApiKey.objects.filter(digest=digest(key)).first()
     if row is None:
-        raise KeyRefused("this API key is not known here")
+        raise KeyRefusedError("this API key is not known here")
     if row.revoked_at is not None:
-        raise KeyRefused("this API key was revoked; ask an administrator for a new one")
+        raise KeyRefusedError("this API key was revoked; ask an administrator for a new one")
     if row.expires_at is not None and row.expires_at <= now:
-        raise KeyRefused("this API key has expired; ask an administrator for a new one")
+        raise KeyRefusedError("this API key has expired; ask an administrator for a new one")
     _note_use(row, now)
     return KeyHolder(f"key:{row.prefix}", _scopes(row.scopes))
 

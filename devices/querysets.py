@@ -10,7 +10,7 @@ from django.db.models import Count, FilteredRelation, Q, Sum, TextField, Value
 from django.db.models.functions import Cast, StrIndex
 
 if TYPE_CHECKING:
-    from devices.models import Device
+    from devices.models import Device  # noqa: F401  named in the base class below
 
 MB_PER_GB = 1024
 

@@ -6,7 +6,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from devices import serializers
-from devices.filters import DeviceFilter
+from devices.filters import DEVICE_FILTERS
 from devices.models import Device
 from retire_cluster.api.errors import ErrorCode, not_found
 
@@ -15,7 +15,7 @@ class DeviceViewSet(GenericViewSet[Device]):
     """Devices, newest first. Filters: status, role, platform, tags; `page`, `page_size`."""
 
     lookup_value_regex = "[^/]+"
-    filterset_class = DeviceFilter
+    filters = DEVICE_FILTERS
 
     def get_queryset(self) -> QuerySet[Device]:
         return Device.objects.members().newest()

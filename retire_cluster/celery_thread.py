@@ -30,7 +30,9 @@ class CeleryThread(threading.Thread):
         beat = EmbeddedService(app, max_interval=1, thread=True, scheduler_cls=Scheduler)
         try:
             bridge.local_worker = True
-            with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=3, loglevel="ERROR"):
+            with start_worker(
+                app, pool="solo", perform_ping_check=False, shutdown_timeout=3, loglevel="ERROR"
+            ):
                 beat.start()
                 self.ready.set()
                 while not self._stop_asked.wait(1):

@@ -58,6 +58,11 @@ def write_transaction() -> Iterator[None]:
         _sqlite_writer.release()
 
 
+def is_sqlite() -> bool:
+    """Whether this is the database of the default shape."""
+    return connection.vendor == "sqlite"
+
+
 def now() -> datetime:
     """The database's clock: leases of several processes are judged by one clock (SQLite: the process's)."""
     if connection.vendor == "postgresql":

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from retire_cluster.gateway.app import GatewayApp
 from retire_cluster.gateway.ingest import Identity
 from retire_cluster.listeners import Listener
 from retire_cluster.protocol.codec import MAX_FRAME_BYTES
+from tasks import waiting
 
 logger = logging.getLogger("retire_cluster")
 
@@ -87,20 +88,21 @@ async def serve(shape: Shape) -> None:
         if shape.local_node:
             await stack.enter_async_context(_local_node(shape, died))
         if shape.when_up is not None:
-            await asyncio.to_thread(shape.when_up)
-        await over
+            # Not awaited: should a part die meanwhile, the process must not wait for a task nobody runs.
+            threading.Thread(target=shape.when_up, name="when-up", daemon=True).start()
+        try:
+            await over
+        finally:
+            waiting.release_all()
 
 
 def _stop_asked(over: "asyncio.Future[None]") -> None:
-    if over.done():
-        sys.exit(1)  # asked twice: at once
-    over.set_result(None)
+    if not over.done():
+        over.set_result(None)
 
 
 @asynccontextmanager
-async def _gateway(
-    shape: Shape, listener: Listener, died: Any, died_in_thread: Any
-) -> AsyncIterator[None]:
+async def _gateway(shape: Shape, listener: Listener, died: Any, died_in_thread: Any) -> AsyncIterator[None]:
     row = await asyncio.to_thread(_record_gateway, listener)
     identity = Identity(row.id, await asyncio.to_thread(config.incarnation), shape.reusable_token)
     app = GatewayApp(identity, application, died_in_thread("gateway's committer"))

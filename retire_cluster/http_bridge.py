@@ -6,7 +6,7 @@ into the pool with its body complete, and back with its answer complete. A `?wai
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -24,15 +24,15 @@ from retire_cluster.api.pending import Pending, pending_of
 from retire_cluster.middleware import BRIDGED
 from retire_cluster.threadpool import ThreadPool
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
+Scope = dict[str, Any]
+Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _ASCII = "".join(map(chr, range(33, 127)))
 
 
-class ClientGone(Exception):
+class ClientGoneError(Exception):
     """The client closed the connection before its request was complete."""
 
 
@@ -98,7 +98,7 @@ class HttpBridge:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body, size = await _read_body(scope, receive)
-        except ClientGone:
+        except ClientGoneError:
             return
         outcome = await self._pool.run(lambda: self._serve(scope, body, size))
         if isinstance(outcome, Reply):
@@ -149,7 +149,7 @@ async def _read_body(scope: Scope, receive: Receive) -> tuple[bytes, int]:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientGone
+            raise ClientGoneError
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:
@@ -200,7 +200,7 @@ def _reply(response: HttpResponseBase) -> Reply:
         (b"set-cookie", cookie.output(header="").strip().encode()) for cookie in response.cookies.values()
     ]
     if response.streaming:
-        blocks = iter(response)  # type: ignore[call-overload]  # the base class does not say what it iterates
+        blocks = iter(response)
         return Reply(response.status_code, headers, b"", blocks, response)
     assert isinstance(response, HttpResponse)
     body = bytes(response.content)

@@ -82,7 +82,9 @@ def lan_address() -> str:
     """This machine's address on its default network, or its name where there is none. Sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # a documentation address: connecting a datagram socket only routes
+            probe.connect(
+                ("192.0.2.1", 9)
+            )  # a documentation address: connecting a datagram socket only routes
             return str(probe.getsockname()[0])
         except OSError:
             return socket.gethostname()

@@ -23,11 +23,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
     """The plain values a call added; objects such as Django's `request` are not for the log."""
-    extras = {} if "request_id" in vars(record) or not request_id.get() else {"request_id": request_id.get()}
-    for key, value in vars(record).items():
-        if key not in _STANDARD and isinstance(value, (str, int, float, bool, type(None))):
-            extras[key] = value
-    return extras
+    added = {
+        key: value
+        for key, value in vars(record).items()
+        if key not in _STANDARD and isinstance(value, (str, int, float, bool, type(None)))
+    }
+    served = request_id.get()
+    return {"request_id": served, **added} if served else added
 
 
 class JSONFormatter(logging.Formatter):
@@ -82,6 +84,10 @@ def configuration(*, debug: bool) -> dict[str, Any]:
             "django.request": {"handlers": [], "level": "ERROR", "propagate": True},
             "django.server": quiet,
             "uvicorn.access": quiet,
+            "uvicorn.error": quiet,
+            # A line for each job of each second would bury everything else.
+            "celery": {"handlers": [], "level": "INFO" if debug else "WARNING", "propagate": True},
+            "kombu": {"handlers": [], "level": "ERROR", "propagate": True},
             "asyncio": quiet,
         },
     }

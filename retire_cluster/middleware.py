@@ -1,12 +1,12 @@
-"""What every request passes: its id, its line in the log, whom it may come from, what browsers may do with the answer."""
+"""What every request passes: id, log line, whom it may come from, what browsers may do with the answer."""
 
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings

@@ -16,7 +16,8 @@ try:
     SECRET_KEY = datadir.secret_key(DATA_DIR)
     DEBUG = env.flag("DEBUG", default=False)
     DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'retire-cluster.sqlite3'}")
-    BROKER_URL = env.text("BROKER_URL", env.text("REDIS_URL", ""))
+    REDIS_URL = env.text("REDIS_URL", "")
+    BROKER_URL = env.text("BROKER_URL", REDIS_URL)
     EXTRA_ALLOWED_HOSTS = env.items("ALLOWED_HOSTS")
     ALLOWED_ORIGINS = env.items("ALLOWED_ORIGINS")  # of other sites whose pages may use the API
     TRUSTED_PROXIES = env.items("TRUSTED_PROXIES")
@@ -45,7 +46,6 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "rest_framework",
-    "django_filters",
 ]
 
 MIDDLEWARE = [

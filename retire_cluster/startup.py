@@ -27,19 +27,25 @@ class StartupError(RuntimeError):
 
 def prepare(directory: Path, *, migrate: bool) -> None:
     """Make the data directory and the database ready. Raises StartupError."""
+    ensure_directory(directory)
     try:
-        datadir.ensure(directory)
         if connection.vendor == "sqlite":
-            test_file_system(directory)
+            check_file_system(directory)
         with exclusive(directory / "migrate.lock", wait=True):
             _migrate(directory, allowed=migrate)
-    except datadir.DataDirError as error:
-        raise StartupError(str(error)) from None
     except DatabaseError as error:
         raise StartupError(f"the database cannot be used: {error}".replace("\n", " ")) from None
 
 
-def test_file_system(directory: Path) -> None:
+def ensure_directory(directory: Path) -> None:
+    """Create it and prove that it can be written to. Raises StartupError."""
+    try:
+        datadir.ensure(directory)
+    except datadir.DataDirError as error:
+        raise StartupError(str(error)) from None
+
+
+def check_file_system(directory: Path) -> None:
     """SQLite's WAL and locks must really work here: on NFS, SMB or Android's shared storage they do not."""
     file = directory / f".lock-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     advice = f"{directory} cannot hold the database ({{}}); choose a local disk with --data-dir"

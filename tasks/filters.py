@@ -1,23 +1,16 @@
-"""Query parameters of the task list."""
+"""Query parameters of the task list. Several values of one: any of them. Times: from a moment, and before one."""
 
-import django_filters
+from typing import Any
 
 from devices.filters import NAME, NAME_MEANING
-from retire_cluster.api.filters import ListFilter, MomentFilter, matching, one_of
+from retire_cluster.api.filters import QueryFilter, any_of, compared, matching, moment, one_of
 from retire_cluster.protocol.states import Priority, TaskStatus
-from tasks.models import Task
 
-
-class TaskFilter(django_filters.FilterSet):
-    """Several values of one parameter, repeated or comma-separated: any of them. Times: from, and before."""
-
-    status = ListFilter(check=one_of(TaskStatus))
-    task_type = ListFilter(check=matching(r"(?s).{1,100}", "1 to 100 characters"))
-    priority = ListFilter(check=one_of(Priority))
-    device_id = ListFilter(check=matching(NAME, NAME_MEANING))
-    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
-    created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
-
-    class Meta:
-        model = Task
-        fields: list[str] = []
+TASK_FILTERS: tuple[QueryFilter[Any], ...] = (
+    QueryFilter("status", one_of(TaskStatus), any_of("status")),
+    QueryFilter("task_type", matching(r"(?s).{1,100}", "1 to 100 characters"), any_of("task_type")),
+    QueryFilter("priority", one_of(Priority), any_of("priority")),
+    QueryFilter("device_id", matching(NAME, NAME_MEANING), any_of("device_id")),
+    QueryFilter("created_after", moment, compared("created_at__gte")),
+    QueryFilter("created_before", moment, compared("created_at__lt")),
+)

@@ -84,7 +84,7 @@ class Ledger:
 
     def _load(self, queryset: QuerySet[Attempt]) -> list[AttemptRow]:
         # Which tasks first, then the tasks in id order, then the attempts: one lock order everywhere.
-        task_ids = {task_id for task_id in queryset.values_list("task_id", flat=True)} - self._tasks.keys()
+        task_ids = set(queryset.values_list("task_id", flat=True)) - self._tasks.keys()
         tasks = Task.objects.filter(id__in=task_ids).order_by("id")
         for values in _locked(tasks).values_list(*_TASK_COLUMNS):
             self._keep_task(_task_row(values))

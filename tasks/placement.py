@@ -81,7 +81,9 @@ def place(ledger: Ledger, connected: Sequence[DeviceView], matcher: Matcher) -> 
     queued = heads()
     profiles = matcher.load(profile_id for profile_id, _ in queued)
     wanted = _fitting(queued, connected, profiles, matcher)[:PROBED_PROFILES]
-    devices = _confirm([device for device in free if any(matcher.fits(item, device.signature) for item in wanted)])
+    devices = _confirm(
+        [device for device in free if any(matcher.fits(item, device.signature) for item in wanted)]
+    )
     room = sum(device.free_slots for device in devices)
     if not room:
         return [], bool(wanted)
@@ -114,7 +116,7 @@ def heads() -> list[tuple[int, int]]:
 
 def _fitting(
     queued: list[tuple[int, int]],
-    free: Sequence[DeviceView],
+    connected: Sequence[DeviceView],
     profiles: dict[int, ProfileKey],
     matcher: Matcher,
 ) -> list[int]:
@@ -148,7 +150,7 @@ def _confirm(devices: Sequence[DeviceView]) -> list[DeviceView]:
 def _candidates(ledger: Ledger, profile_ids: Sequence[int], room: int) -> list[Candidate]:
     """The first tasks of each profile, locked, in rank order; at most twice the room there is."""
     ids = _head_tasks(profile_ids, room)
-    profile_of = {task_id: profile_id for task_id, profile_id in ids}
+    profile_of = dict(ids)
     queued = Task.objects.filter(id__in=profile_of, status=TaskStatus.QUEUED, cancel_requested_at=None)
     rows = ledger.load_tasks(queued.order_by("rank", "id"))
     return [

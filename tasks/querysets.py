@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from django.db import models
 
 if TYPE_CHECKING:
-    from tasks.models import Task
+    from tasks.models import Task  # noqa: F401  named in the base class below
 
 
 class TaskQuerySet(models.QuerySet["Task"]):

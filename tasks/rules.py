@@ -225,7 +225,7 @@ def move(task: TaskRow, attempt: AttemptRow, *, session: int, now: datetime, lea
 
 
 def shorten(task: TaskRow, attempt: AttemptRow, *, session: int, until: datetime) -> Step | None:
-    """The session's connection closed: the device gets until then to return. At-most-once tasks keep their lease."""
+    """The connection closed: the device gets until then to return. At-most-once tasks keep their lease."""
     if not attempt.live or attempt.session != session or until >= attempt.lease_until:
         return None
     if task.on_device_loss is DeviceLossPolicy.FAIL and attempt.accepted_at is not None:

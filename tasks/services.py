@@ -105,7 +105,9 @@ def cancelling(attempt_ids: Sequence[UUID]) -> list[tuple[UUID, str]]:
     """(attempt, device) of those live attempts whose task is to be cancelled."""
     if not Task.objects.filter(status__in=LIVE, cancel_requested_at__isnull=False).exists():
         return []
-    wanted = Attempt.objects.filter(~Q(state="ended"), id__in=attempt_ids, task__cancel_requested_at__isnull=False)
+    wanted = Attempt.objects.filter(
+        ~Q(state="ended"), id__in=attempt_ids, task__cancel_requested_at__isnull=False
+    )
     return list(wanted.values_list("id", "device_id"))
 
 

@@ -20,7 +20,7 @@ from retire_cluster.api.errors import ApiError, ErrorCode, FieldError, invalid, 
 from retire_cluster.api.pending import Pending, attach, wait_seconds
 from retire_cluster.protocol.states import TaskStatus
 from tasks import serializers, services, submissions, waiting
-from tasks.filters import TaskFilter
+from tasks.filters import TASK_FILTERS
 from tasks.models import Task
 
 _TASK_ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
@@ -30,11 +30,12 @@ class TaskViewSet(GenericViewSet[Task]):
     """Tasks, newest first.
 
     Filters: status, task_type, priority, device_id, created_after, created_before. Pages: `page` and `page_size`,
-    or `cursor` (empty for the first page, then `next_cursor`). POST one to run it; `?wait=SECONDS` answers at its end.
+    or `cursor` (empty for the first page, then `next_cursor`). POST one to run it; `?wait=SECONDS` waits for
+    its end.
     """
 
     lookup_value_regex = "[^/]+"
-    filterset_class = TaskFilter
+    filters = TASK_FILTERS
     cursor_field = "created_at"
     permission_classes = (OpenSubmit,)
 

@@ -101,6 +101,11 @@ def waiting_for() -> list[UUID]:
         return list(_waiters)
 
 
+def release_all() -> None:
+    """The process stops: whoever waits gets an answer with the state as it is."""
+    ended(waiting_for())
+
+
 class _Net(threading.Thread):
     """Asks the database about tasks waited for, on hints and once a second; idle while nobody waits."""
 

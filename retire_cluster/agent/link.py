@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import ssl
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
@@ -101,6 +101,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close the socket now and hear nothing more from it."""
         self._receiver = None
+        self._upgraded.cancel()
         if self._transport is not None:
             self._transport.abort()
 
@@ -113,8 +114,8 @@ class Connection(asyncio.Protocol):
     # --- for asyncio ----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A cast, not a check: uvloop's transports do everything but say so.
+        self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         _notice_dead_peers(transport.get_extra_info("socket"))
 
@@ -219,7 +220,7 @@ async def _connect(address: Address, link: Link) -> Connection:
         address.port,
         ssl=context,
         server_hostname=address.host.partition("%")[0] if context else None,
-        happy_eyeballs_delay=0.25,
+        **_happy_eyeballs(),
     )
     try:
         check_pin(connection, link)
@@ -299,3 +300,9 @@ def _all_refused(error: Exception) -> bool:
     text = str(error)
     failures = text.count("[Errno ")
     return text.startswith("Multiple exceptions") and failures == text.count(f"[Errno {errno.ECONNREFUSED}]")
+
+
+def _happy_eyeballs() -> dict[str, Any]:
+    """Race IPv6 and IPv4 where the loop can: uvloop, which the embedded local node may run in, cannot."""
+    can = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+    return {"happy_eyeballs_delay": 0.25} if can else {}

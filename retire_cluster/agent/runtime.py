@@ -5,7 +5,9 @@ import contextlib
 import logging
 import secrets
 import socket
+from collections.abc import Coroutine
 from dataclasses import replace
+from typing import Any
 
 from retire_cluster import __version__
 from retire_cluster.agent import guess, handlers
@@ -99,12 +101,10 @@ class Runtime:
         """Refuse at the start what could never work."""
         token = self._config.find_token()
         for address in self._config.join:
-            self._link(address, token)
             if self._identity.secret is None and token is None and not address.is_loopback:
-                raise AgentExit(
-                    ExitCode.USAGE,
-                    f"--token is needed to join {address}: the gateway prints it when it starts",
-                )
+                reason = f"--token is needed to join {address}: the gateway prints it when it starts"
+                raise AgentExit(ExitCode.USAGE, reason)
+            self._link(address, token)
 
     def _link(self, address: Address, token: str | None) -> Link:
         """A token given now knows more than what was stored at joining."""
@@ -208,7 +208,7 @@ class Runtime:
                 pin=link.pin,
                 plain=not link.tls,
             )
-            await asyncio.to_thread(self._remember, joined)
+            await _to_the_end(asyncio.to_thread(self._remember, joined))
         self._told = ""
         types = ", ".join(self._workbench.handlers)
         logger.info(
@@ -245,6 +245,16 @@ class Runtime:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._config.timing.farewell_s):
                     await self._session.farewell(Goodbye(code="stopping", reason="the agent was stopped"))
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await work that even a stop must not cut short: a secret that is not stored locks the device out."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 async def _first_to_end(main: "list[asyncio.Task[None]]", chores: "list[asyncio.Task[None]]") -> None:

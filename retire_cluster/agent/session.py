@@ -119,12 +119,12 @@ class Session:
     # --- pieces ---------------------------------------------------------------------------------------------
 
     async def _await_welcome(self) -> Welcome | None:
-        """The welcome; None when the session ended instead."""
+        """The welcome, also when the session ended right after it; None when there was none."""
         timeout_s = self._timing.welcome_s
         await asyncio.wait(
             (self._welcome, self._ending), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
         )
-        if self._welcome.done() and not self._ending.done():
+        if self._welcome.done():
             return self._welcome.result()
         self.end(f"the gateway did not answer the registration within {timeout_s:g} s")
         return None

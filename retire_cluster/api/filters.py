@@ -1,113 +1,74 @@
 """Query filters: unknown parameters are ignored, invalid values of known ones are 400 and say which."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import django_filters
-from django import forms
 from django.db.models import QuerySet
-from django.forms.utils import ErrorDict
 from django.utils.dateparse import parse_date, parse_datetime
-from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
+from rest_framework.views import APIView
 
 from retire_cluster.api.errors import FieldError, invalid
+
+T = TypeVar("T")
+Apply = Callable[[Any, Sequence[T]], Any]
 
 MAX_VALUES = 100  # of one parameter
 
 
-class StrictFilterBackend(DjangoFilterBackend):
-    """django-filter's backend with the API's own 400."""
+@dataclass(frozen=True, slots=True)
+class QueryFilter(Generic[T]):
+    """One query parameter: repeated, comma-separated, or both.
 
-    def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
-        filterset = self.get_filterset(request, queryset, view)
-        if filterset is None:
-            return queryset
-        if not filterset.is_valid():
-            raise invalid(*_field_errors(filterset.errors))
-        filtered: QuerySet[Any] = filterset.qs
-        return filtered
-
-
-def _field_errors(errors: ErrorDict) -> Iterable[FieldError]:
-    return [FieldError(name, str(message)) for name, messages in errors.items() for message in messages]
-
-
-class _ListWidget(forms.Widget):
-    """Reads a parameter that is repeated, comma-separated, or both."""
-
-    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[str]:
-        values = data.getlist(name) if hasattr(data, "getlist") else [data.get(name, "")]
-        return [part.strip() for value in values for part in value.split(",") if part.strip()]
-
-
-class _ListField(forms.Field):
-    widget = _ListWidget
-
-    def __init__(self, *args: Any, check: Callable[[str], str], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._check = check
-
-    def clean(self, value: list[str]) -> list[str]:
-        if len(value) > MAX_VALUES:
-            raise forms.ValidationError(f"may have {MAX_VALUES} values")
-        return [self._check(item) for item in value]
-
-
-class ListFilter(django_filters.Filter):
-    """Several values, of which a row must have one; a `method` may decide otherwise.
-
-    `check` returns a value in its stored form, or raises ValueError saying what it must be.
+    `check` turns a value's text into what `apply` narrows the queryset by; it raises ValueError saying what the
+    value must be. Without a value nothing is applied.
     """
 
-    field_class = _ListField
+    name: str
+    check: Callable[[str], T]
+    apply: Apply[T]
 
-    def __init__(self, *args: Any, check: Callable[[str], str], **kwargs: Any) -> None:
-        def checked(value: str) -> str:
+    def narrow(self, queryset: Any, request: Request) -> Any:
+        """The queryset, filtered if the request asks for it. Raises ValueError."""
+        texts = request.query_params.getlist(self.name)
+        values = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+        if len(values) > MAX_VALUES:
+            raise ValueError(f"may have {MAX_VALUES} values")
+        return self.apply(queryset, [self.check(value) for value in values]) if values else queryset
+
+
+class StrictFilterBackend(BaseFilterBackend):
+    """Applies the view's `filters`, a sequence of QueryFilter."""
+
+    def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: APIView) -> QuerySet[Any]:
+        errors: list[FieldError] = []
+        filters: Sequence[QueryFilter[Any]] = getattr(view, "filters", ())
+        for query_filter in filters:
             try:
-                return check(value)
+                queryset = query_filter.narrow(queryset, request)
             except ValueError as error:
-                raise forms.ValidationError(str(error)) from None
-
-        super().__init__(*args, check=checked, **kwargs)
-
-    def filter(self, qs: QuerySet[Any], value: list[str]) -> QuerySet[Any]:
-        return qs.filter(**{f"{self.field_name}__in": value}) if value else qs
+                errors.append(FieldError(query_filter.name, str(error)))
+        if errors:
+            raise invalid(*errors)
+        return queryset
 
 
-class _MomentField(forms.CharField):
-    def clean(self, value: Any) -> datetime | None:
-        text = super().clean(value)
-        return parse_moment(text) if text else None
+def any_of(field: str) -> Apply[Any]:
+    """Rows whose field has one of the values."""
+    return lambda queryset, values: queryset.filter(**{f"{field}__in": values})
 
 
-class MomentFilter(django_filters.Filter):
-    """A moment as RFC 3339 or a date; without an offset it is UTC."""
-
-    field_class = _MomentField
-
-
-_SPACE_FOR_PLUS = re.compile(r" (?=\d\d:\d\d$)")
-
-
-def parse_moment(text: str) -> datetime:
-    """The moment a query parameter names. A `+` that the URL turned into a space is taken back."""
-    try:
-        moment = parse_datetime(_SPACE_FOR_PLUS.sub("+", text) if "T" in text else text)
-        day = parse_date(text) if moment is None else None
-        if day is not None:
-            moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        if moment is not None:
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass  # the text has the form of a moment, but names none: the same answer as for any other text
-    raise forms.ValidationError("must be a moment such as 2023-01-01T12:00:00Z")
+def compared(lookup: str) -> Apply[Any]:
+    """Rows that satisfy a Django lookup; of several values the last counts."""
+    return lambda queryset, values: queryset.filter(**{lookup: values[-1]})
 
 
 def one_of(choices: Iterable[str]) -> Callable[[str], str]:
-    """A check for ListFilter: one of these words, in any case."""
+    """A check: one of these words, in any case."""
     words = [str(choice) for choice in choices]
 
     def check(value: str) -> str:
@@ -119,7 +80,7 @@ def one_of(choices: Iterable[str]) -> Callable[[str], str]:
 
 
 def matching(pattern: str, meaning: str) -> Callable[[str], str]:
-    """A check for ListFilter: the whole value matches."""
+    """A check: the whole value matches."""
     compiled = re.compile(pattern)
 
     def check(value: str) -> str:
@@ -128,3 +89,20 @@ def matching(pattern: str, meaning: str) -> Callable[[str], str]:
         return value
 
     return check
+
+
+_SPACE_FOR_PLUS = re.compile(r" (?=\d\d:\d\d$)")
+
+
+def moment(text: str) -> datetime:
+    """A check: RFC 3339 or a date, UTC without an offset. A `+` that the URL turned into a space is taken back."""
+    try:
+        value = parse_datetime(_SPACE_FOR_PLUS.sub("+", text) if "T" in text else text)
+        day = parse_date(text) if value is None else None
+        if day is not None:
+            value = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        if value is not None:
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass  # it has the form of a moment but names none: the same answer as for any other text
+    raise ValueError("must be a moment such as 2023-01-01T12:00:00Z")

@@ -31,7 +31,7 @@ class EnvelopePagination(BasePagination):
     The queryset must be ordered newest first. A view names the time field of its key in `cursor_field`.
     """
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         size = min(positive(request, "page_size", DEFAULT_PAGE_SIZE), MAX_PAGE_SIZE)
         field = getattr(view, "cursor_field", None)
         if field and "cursor" in request.query_params:
@@ -53,7 +53,7 @@ class EnvelopePagination(BasePagination):
     def _numbered(self, queryset: QuerySet[Any], page: int, size: int) -> list[Any]:
         total = queryset.count()
         pages = -(-total // size)
-        self.pagination = {
+        self.pagination: dict[str, Any] = {
             "page": page,
             "page_size": size,
             "total_items": total,

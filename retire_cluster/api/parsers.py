@@ -84,8 +84,9 @@ class SessionFormParser(FormParser):
         }
 
 
-def _form_value(text: str) -> Any:
+def _form_value(text: Any) -> Any:
     """Objects and lists are written as JSON; anything else is the text itself."""
+    text = str(text)
     if text.lstrip().startswith(("{", "[")):
         return loads(text.encode(errors="replace"))
     return text.replace("\x00", "\ufffd")

@@ -46,7 +46,9 @@ class EnvelopeBrowsableRenderer(BrowsableAPIRenderer):
     def get_default_renderer(self, view: Any) -> BaseRenderer:
         return EnvelopeRenderer()
 
-    def get_content(self, renderer: Any, data: Any, accepted_media_type: str, renderer_context: Any) -> str:
+    def get_content(
+        self, renderer: Any, data: Any, accepted_media_type: str | None, renderer_context: Any
+    ) -> str:
         text: bytes = renderer.render(data, "application/json; indent=4", renderer_context)
         return text.decode()
 

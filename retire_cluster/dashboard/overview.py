@@ -37,7 +37,7 @@ def load(host: str) -> Overview:
     """The overview for a visitor who reached this server as `host`."""
     counts = dict(Task.objects.values_list("status").annotate(count=Count("pk")))
     return Overview(
-        devices=device_rows(Device.objects.members().newest()[:MOST_DEVICES]),
+        devices=device_rows(list(Device.objects.members().newest()[:MOST_DEVICES])),
         tasks=list(Task.objects.newest().for_list()[:MOST_TASKS]),
         totals=Device.objects.members().totals(),
         running=sum(counts.get(status, 0) for status in LIVE),

@@ -91,7 +91,9 @@ class GatewayApp:
         if scope["path"].rstrip("/") != "/node":
             return "agents connect at /node"
         if any(name == b"origin" for name, _ in scope["headers"]):
-            return "browsers have no business here"  # an agent sends no Origin; a web page cannot leave it out
+            return (
+                "browsers have no business here"  # an agent sends no Origin; a web page cannot leave it out
+            )
         return self._guard.admits(address)
 
     async def _answer_health(self, send: Send) -> None:

@@ -65,7 +65,7 @@ class Committer(threading.Thread):
         self._matcher = Matcher()
         self._next_tick = 0.0
         self._next_flush = time.monotonic() + PRESENCE_FLUSH_S["sqlite"]
-        self._config_version = config.current().version
+        self._config_version: int | None = None
 
     def submit(self, item: Input) -> None:
         """Hand in something that arrived. Any thread; never blocks."""
@@ -200,7 +200,9 @@ class Committer(threading.Thread):
             if quiet > silence:
                 closed.append(Closed(session.link, f"nothing was heard of it for {quiet:.0f} s"))
             elif session.unanswered >= UNANSWERED_LIMIT:
-                closed.append(Closed(session.link, f"it left {session.unanswered} offers in a row unanswered"))
+                closed.append(
+                    Closed(session.link, f"it left {session.unanswered} offers in a row unanswered")
+                )
         return closed
 
     def _after_tick(self) -> None:
@@ -209,6 +211,8 @@ class Committer(threading.Thread):
             self._next_flush = self.last_tick + PRESENCE_FLUSH_S[connection.vendor]
             presence.flush()
         current = config.current()
+        if self._config_version is None:
+            self._config_version = current.version
         if current.version != self._config_version:
             self._config_version = current.version
             self._tell_everybody(wire.Config(version=current.version, pulse=translate.pulse(current)))

@@ -144,7 +144,9 @@ class Connection:
             messages = self._decoded(frame)
             goodbye = next((item for item in messages if isinstance(item, Goodbye)), None)
             if messages:
-                self._submit(Received(self, tuple(item for item in messages if not isinstance(item, Goodbye))))
+                self._submit(
+                    Received(self, tuple(item for item in messages if not isinstance(item, Goodbye)))
+                )
             else:
                 self._in_flight.release()
             if goodbye is not None:

@@ -15,15 +15,14 @@ from uuid import UUID
 from django.db import DatabaseError, transaction
 
 from clusterconfig import services as config
-from clusterconfig.registry import ClusterSettings
 from devices import presence
 from devices import services as devices
 from retire_cluster import __version__, db
+from retire_cluster.gateway import translate
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Opened, Received
 from retire_cluster.gateway.sessions import DECLINED_HOLD_S, Link, Session, Sessions
-from retire_cluster.protocol import jsontext
 from retire_cluster.protocol import messages as wire
-from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Outcome, Verdict
+from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Verdict
 from tasks import placement, reservations, rules, services, sweep
 from tasks.lifecycle import Ledger, LostRace
 from tasks.reconcile import Action, Wish, at_heartbeat, at_register

@@ -54,5 +54,3 @@ class Effects:
     def say(self, link: Link, message: Message) -> None:
         """Queue a message; all for one link leave together."""
         self.send.setdefault(id(link), (link, []))[1].append(message)
-
-

@@ -12,7 +12,13 @@ import pytest
 from tests.architecture.code import PRODUCT, ROOT, Source, sources
 
 AGENT = ("retire_cluster/agent", "retire_cluster/cli/worker.py")
-AGENT_MAY = ("retire_cluster.__version__", "retire_cluster.agent", "retire_cluster.protocol", "websockets", "psutil")
+AGENT_MAY = (
+    "retire_cluster.__version__",
+    "retire_cluster.agent",
+    "retire_cluster.protocol",
+    "websockets",
+    "psutil",
+)
 PROTOCOL = ("retire_cluster/protocol",)
 RULES = ("tasks/scheduling", "tasks/rules.py", "tasks/reconcile.py", "devices/capacity.py")
 RULES_MAY = ("retire_cluster.protocol", "tasks.scheduling", "tasks.rules", "devices.capacity")
@@ -50,9 +56,17 @@ def impurities(source: Source) -> list[str]:
         f"{source.at(node)} imports {name}" for node, name in imported(source) if name.split(".")[0] in IMPURE
     ]
     for node in ast.walk(source.tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CLOCK_READS:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in CLOCK_READS
+        ):
             found.append(f"{source.at(node)} calls {node.func.attr}()")
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"open", "print", "input"}:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in {"open", "print", "input"}
+        ):
             found.append(f"{source.at(node)} calls {node.func.id}()")
     return found
 
@@ -107,7 +121,9 @@ def test_an_impurity_is_found(text: str) -> None:
 def modules_after(statement: str) -> set[str]:
     """Top-level names of the modules a fresh interpreter has loaded after the statement."""
     script = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 

@@ -63,7 +63,9 @@ def test_a_long_function_is_found() -> None:
 
 def test_no_star_import_and_no_swallowed_error() -> None:
     allowed = "tests/settings.py"  # Django's way of deriving settings
-    assert [line for source in sources(*PRODUCT, "tests") if source.path != allowed for line in careless(source)] == []
+    assert [
+        line for source in sources(*PRODUCT, "tests") if source.path != allowed for line in careless(source)
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -88,11 +90,15 @@ def test_the_package_holds_its_version_and_nothing_else() -> None:
 
 
 def test_nothing_names_a_place_of_one_machine() -> None:
-    found = [line for file in text_files() for line in machine_paths(str(file.relative_to(ROOT)), file.read_text())]
+    found = [
+        line for file in text_files() for line in machine_paths(str(file.relative_to(ROOT)), file.read_text())
+    ]
     assert found == []
 
 
 def test_a_place_of_one_machine_is_found() -> None:
     for home in ("/ho" + "me/ada/x", "/ro" + "ot/x", "/Us" + "ers/ada/x", "/wo" + "rk/main"):
         assert machine_paths("sample.md", f"see {home}")
-    assert not machine_paths("sample.md", "see https://example.org/work/x and ~/.retire-cluster and proc/root/x")
+    assert not machine_paths(
+        "sample.md", "see https://example.org/work/x and ~/.retire-cluster and proc/root/x"
+    )

@@ -15,7 +15,9 @@ WRITING_CALLS = frozenset(
     "update create get_or_create update_or_create aupdate acreate bulk_create bulk_update save replace _replace setattr".split()
 )
 BATCH_CALLS = frozenset({"insert_rows", "update_rows"})
-RAW_SQL = re.compile(r"\b(insert\s+into|update|delete\s+from|merge\s+into)\s+\W?tasks_(task|attempt)\b", re.IGNORECASE)
+RAW_SQL = re.compile(
+    r"\b(insert\s+into|update|delete\s+from|merge\s+into)\s+\W?tasks_(task|attempt)\b", re.IGNORECASE
+)
 
 
 def writes(source: Source) -> Iterator[str]:
@@ -55,7 +57,12 @@ def _names_field(call: ast.Call) -> bool:
     if any(keyword.arg in FIELDS for keyword in call.keywords):
         return True
     values = [*call.args, *(keyword.value for keyword in call.keywords)]
-    inner = [item for value in values for item in ast.walk(value) if isinstance(value, (ast.Dict, ast.List, ast.Tuple, ast.Constant))]
+    inner = [
+        item
+        for value in values
+        for item in ast.walk(value)
+        if isinstance(value, (ast.Dict, ast.List, ast.Tuple, ast.Constant))
+    ]
     return any(isinstance(item, ast.Constant) and item.value in FIELDS for item in inner)
 
 

@@ -26,7 +26,9 @@ def _calls(node: ast.AST) -> set[str]:
 
 
 def _asserts(node: ast.AST) -> bool:
-    return any(isinstance(item, ast.Assert) for item in ast.walk(node)) or bool(_calls(node) & ASSERTING_CALLS)
+    return any(isinstance(item, ast.Assert) for item in ast.walk(node)) or bool(
+        _calls(node) & ASSERTING_CALLS
+    )
 
 
 def asserting_helpers(files: Iterable[Source]) -> set[str]:
@@ -88,20 +90,26 @@ def test_helpers_assert_through_others() -> None:
 
 
 def test_no_test_sleeps_for_luck() -> None:
-    assert [line for source in sources("tests") if source.path not in MAY_SLEEP for line in naps(source)] == []
+    assert [
+        line for source in sources("tests") if source.path not in MAY_SLEEP for line in naps(source)
+    ] == []
 
 
 @pytest.mark.parametrize("text", ["time.sleep(1)", "for _ in range(9):\n    time.sleep(0.1)", "sleep(0.5)"])
 def test_a_nap_is_found(text: str) -> None:
     assert list(naps(Source.parse("sample.py", text)))
-    assert not list(naps(Source.parse("sample.py", f"while not ready():\n    {text.splitlines()[-1].strip()}")))
+    assert not list(
+        naps(Source.parse("sample.py", f"while not ready():\n    {text.splitlines()[-1].strip()}"))
+    )
 
 
 def test_no_test_is_left_out() -> None:
     assert [line for source in sources("tests") for line in skips(source)] == []
 
 
-@pytest.mark.parametrize("text", ["@pytest.mark.ski" + "p\ndef test_it(): ...", "pytest.importorski" + "p('x')"])
+@pytest.mark.parametrize(
+    "text", ["@pytest.mark.ski" + "p\ndef test_it(): ...", "pytest.importorski" + "p('x')"]
+)
 def test_a_skip_is_found(text: str) -> None:
     assert list(skips(Source.parse("sample.py", text)))
 

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.timeout(600)  # seconds; downloads the dependencies whe
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     """Output of a command that must succeed, run without anything this checkout could lend it."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "RETIRE_CLUSTER", "DJANGO"))}
+    inherited = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "RETIRE_CLUSTER", "DJANGO"))
+    }
     done = subprocess.run(
         command, cwd=cwd, env={**inherited, **environment}, capture_output=True, text=True, check=False
     )

@@ -30,8 +30,8 @@ def settings(directory: Path, *ports: int, **changes: Any) -> AgentConfig:
         "internet_probes": (),
         **changes,
     }
-    join = tuple(Address("127.0.0.1", port) for port in ports)
-    return AgentConfig(join=join, data_dir=directory, state_dir=directory / "agent", timing=timing, **given)
+    given.setdefault("join", tuple(Address("127.0.0.1", port) for port in ports))
+    return AgentConfig(data_dir=directory, state_dir=directory / "agent", timing=timing, **given)
 
 
 class Agent:

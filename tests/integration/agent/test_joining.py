@@ -1,10 +1,13 @@
 import asyncio
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from retire_cluster.agent.errors import ExitCode
+from retire_cluster.agent.identity import Identity, IdentityStore
 from retire_cluster.protocol.messages import Goodbye, Register
 from tests.integration.agent.fake_gateway import SECRET, gateway, run, until
 from tests.integration.agent.harness import agent
@@ -32,6 +35,28 @@ def test_it_joins_by_token_once_and_by_its_secret_from_then_on(tmp_path: Path) -
                 assert again.run_id == first.run_id
             async with agent(tmp_path, server, token=None):
                 assert (await server.joined(3)).secret == SECRET
+
+    run(scenario)
+
+
+def test_a_secret_is_stored_even_if_the_agent_is_stopped_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, saving = IdentityStore.save, threading.Event()
+
+    def slow(store: IdentityStore, identity: Identity) -> None:
+        if identity.secret is not None:
+            saving.set()
+            time.sleep(0.1)
+        save(store, identity)
+
+    monkeypatch.setattr(IdentityStore, "save", slow)
+
+    async def scenario() -> None:
+        async with gateway() as server, agent(tmp_path, server) as stopped:
+            await until(saving.is_set, "the secret being stored")
+            await stopped.stop()
+            assert stored(tmp_path)["secret"] == SECRET
 
     run(scenario)
 
@@ -69,15 +94,14 @@ def test_a_local_agent_waits_for_the_token_its_gateway_will_write(
 
 def test_it_comes_back_after_being_forgotten(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with gateway() as server:
-            async with agent(tmp_path, server):
-                await server.joined()
-                server.known.clear()
-                await server.restart()
-                await until(lambda: server.known, "a new registration")
-                tries = server.all(Register)
-                assert (tries[-2].secret, tries[-2].join_token) == (SECRET, None)
-                assert (tries[-1].secret, tries[-1].join_token) == (None, "a-token")
+        async with gateway() as server, agent(tmp_path, server):
+            await server.joined()
+            server.known.clear()
+            await server.restart()
+            await until(lambda: server.known, "a new registration")
+            tries = server.all(Register)
+            assert (tries[-2].secret, tries[-2].join_token) == (SECRET, None)
+            assert (tries[-1].secret, tries[-1].join_token) == (None, "a-token")
 
     run(scenario)
 
@@ -225,14 +249,13 @@ def test_internet_found_later_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
             return True
 
         monkeypatch.setattr(vitals, "has_internet", slow)
-        async with gateway() as server:
-            async with agent(tmp_path, server, internet_probes=(Address("192.0.2.1"),)):
-                first = await server.joined()
-                assert first.capabilities.has_internet is None, "joining does not wait for it"
-                assert first.capabilities.unknown["has_internet"]
-                found.set()
-                again = await server.joined(2)
-                assert again.capabilities.has_internet is True
-                assert "has_internet" not in again.capabilities.unknown
+        async with gateway() as server, agent(tmp_path, server, internet_probes=(Address("192.0.2.1"),)):
+            first = await server.joined()
+            assert first.capabilities.has_internet is None, "joining does not wait for it"
+            assert first.capabilities.unknown["has_internet"]
+            found.set()
+            again = await server.joined(2)
+            assert again.capabilities.has_internet is True
+            assert "has_internet" not in again.capabilities.unknown
 
     run(scenario)

@@ -353,11 +353,16 @@ def test_a_gateway_that_never_answers_the_registration_is_left(tmp_path: Path) -
 # --- frames that make no sense ------------------------------------------------------------------------------
 
 
+BAD_ID = '[{"type":"assign","attempt":"x","task":"x","task_type":"echo","payload_json":"{}","timeout_s":1}]'
+
+
 @pytest.mark.parametrize(
     "frame",
-    ["", "{", "[]", "{}", "[1]", '[{"type":"nonsense"}]', '[{"type":"assign"}]', "[" * 5000, '[{"type":"assign",'
-     '"attempt":"x","task":"x","task_type":"echo","payload_json":"{}","timeout_s":1}]', '["\ud83d"]'],
-)  # fmt: skip
+    [
+        *("", "{", "[]", "{}", "[1]", '[{"type":"nonsense"}]', '[{"type":"assign"}]', "[" * 5000),
+        *(BAD_ID, '["\ud83d"]'),
+    ],
+)
 def test_a_bad_frame_is_answered_and_survived(tmp_path: Path, frame: str) -> None:
     async def scenario() -> None:
         async with gateway() as server, agent(tmp_path, server):

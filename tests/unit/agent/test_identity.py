@@ -42,8 +42,10 @@ def test_keys_of_a_newer_version_are_ignored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("hostname", "slug"),
-    [("NUC.lan", "nuc"), ("My Phone", "my-phone"), ("", "device"), ("___", "device"), ("ü", "device")]
-    + [("x" * 90, "x" * 40)],
+    [
+        *(("NUC.lan", "nuc"), ("My Phone", "my-phone"), ("x" * 90, "x" * 40)),
+        *(("", "device"), ("___", "device"), ("ü", "device")),
+    ],
 )
 def test_a_device_id_reads_like_the_hostname(hostname: str, slug: str) -> None:
     assert re.fullmatch(rf"{slug}-[0-9a-f]{{4}}", new_device_id(hostname))

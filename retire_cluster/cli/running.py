@@ -1,0 +1,59 @@
+"""How a server command runs: one line and exit code 2 for what cannot start, 1 for a part that died."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+
+from retire_cluster.cli.options import Usage
+
+
+def setup_django() -> None:
+    """Load the settings and apps. Raises ImproperlyConfigured."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "retire_cluster.settings")
+    import django
+
+    django.setup()
+
+
+def run(program: str, start: Callable[[], None]) -> int:
+    """Run a server to its end and turn every known trouble into a line and an exit code."""
+    from django.core.exceptions import ImproperlyConfigured
+
+    from retire_cluster.startup import StartupError
+
+    try:
+        start()
+    except (Usage, StartupError, ImproperlyConfigured) as error:
+        return _fail(program, error, 2)
+    except KeyboardInterrupt:
+        return 0
+    except Exception as error:
+        from retire_cluster.embedded import PartDied
+
+        if isinstance(error, PartDied):
+            return _fail(program, error, 1)
+        raise
+    return 0
+
+
+def serve(shape: object) -> None:
+    """Run the shape in an event loop. uvloop where it is installed."""
+    from retire_cluster import embedded
+
+    assert isinstance(shape, embedded.Shape)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(embedded.serve(shape))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _fail(program: str, error: BaseException, code: int) -> int:
+    print(f"{program}: {error}".replace("\n", " "), file=sys.stderr)
+    return code
