@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.db import models
-from django.db.models import Count, FilteredRelation, Q, Sum, TextField, Value
+from django.db.models import Count, Q, Sum, TextField, Value
 from django.db.models.functions import Cast, StrIndex
 
 if TYPE_CHECKING:
@@ -44,12 +45,14 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return queryset
 
     def running_counts(self, device_ids: Sequence[str]) -> dict[str, int]:
-        """How many attempts run on each device now. One query over the live attempts only."""
+        """How many attempts run on each device now. One query, answered by the index on live attempts."""
+        attempts: Any = apps.get_model(
+            "tasks", "Attempt"
+        )  # tasks is the layer above: by name, as the relation is
         rows = (
-            self.filter(pk__in=device_ids)
-            .annotate(live=FilteredRelation("attempts", condition=~Q(attempts__state="ended")))
-            .values_list("pk")
-            .annotate(running=Count("live", filter=Q(live__state="running")))
+            attempts.objects.filter(~Q(state="ended"), state="running", device_id__in=device_ids)
+            .values_list("device_id")
+            .annotate(running=Count("pk"))
         )
         return dict(rows)
 

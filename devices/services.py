@@ -148,7 +148,7 @@ def _admit(
         if message.secret is not None and device is None:
             raise Refused("unknown_device", "the server does not know this device; join again with a token")
         raise Refused(
-            "bad_token", "a new device needs a join token: --token, as printed by the server at its start"
+            "bad_token", "a new device needs a join token: --token, as the server printed it at its start"
         )
     try:
         return tokens.redeem(message.join_token, now=now, reusable=reusable_token)

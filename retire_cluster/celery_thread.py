@@ -28,6 +28,7 @@ class CeleryThread(threading.Thread):
     def run(self) -> None:
         # No schedule file: what beat does is the same at every start.
         beat = EmbeddedService(app, max_interval=1, thread=True, scheduler_cls=Scheduler)
+        assert isinstance(beat, threading.Thread)
         try:
             bridge.local_worker = True
             with start_worker(
@@ -37,7 +38,8 @@ class CeleryThread(threading.Thread):
                 self.ready.set()
                 while not self._stop_asked.wait(1):
                     if not beat.is_alive():
-                        raise RuntimeError("Celery beat ended")
+                        self._died(RuntimeError("Celery beat ended"))
+                        return
                 beat.stop()
         except Exception as error:
             if not self._stop_asked.is_set():

@@ -6,8 +6,8 @@ import re
 import secrets
 
 API_KEY_PREFIX = "rck_"
-JOIN_TOKEN_PREFIX = "rcj1_"
-DEVICE_SECRET_PREFIX = "rcd_"
+JOIN_TOKEN_PREFIX = "rcj1_"  # noqa: S105 not a secret: it marks one
+DEVICE_SECRET_PREFIX = "rcd_"  # noqa: S105
 
 _MASKED = re.compile(r"\b(rck|rcj1?|rcd)_[A-Za-z0-9_-]+")
 

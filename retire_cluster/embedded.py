@@ -74,7 +74,10 @@ async def serve(shape: Shape) -> None:
             over.set_exception(PartDied(f"the {part} ended: {error or 'without an error'}"))
 
     def died_in_thread(part: str) -> Callable[[BaseException], None]:
-        return lambda error: loop.call_soon_threadsafe(died, part, error)
+        def report(error: BaseException) -> None:
+            loop.call_soon_threadsafe(died, part, error)
+
+        return report
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop_asked, over)

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Literal
+from typing import Final, Literal
 
+from django.conf import settings
 from django.db import DatabaseError, connection
 
 logger = logging.getLogger("retire_cluster.hints")
@@ -18,8 +19,8 @@ logger = logging.getLogger("retire_cluster.hints")
 LOOK_S = 0.05  # SQLite: how soon another process's commit is noticed
 SWEEP_S = 1.0  # elsewhere: how soon, without any message broker
 
-WORK = "work"  # tasks were queued or ended
-INTENT = "intent"  # somebody wants something of a device: a cancel, a new setting
+WORK: Final = "work"  # tasks were queued or ended
+INTENT: Final = "intent"  # somebody wants something of a device: a cancel, a new setting
 Hint = Literal["work", "intent"]
 Listener = Callable[[Hint], None]
 
@@ -31,6 +32,7 @@ def subscribe(listener: Listener) -> Callable[[], None]:
     """Call the listener, from any thread, whenever there may be something new. Returns the way to stop it."""
     with _guard:
         _listeners.append(listener)
+    if settings.WATCH_DATABASE:
         _watcher()
 
     def unsubscribe() -> None:

@@ -12,6 +12,7 @@ from functools import cache
 from types import TracebackType
 from uuid import UUID
 
+from django.conf import settings
 from django.db import DatabaseError, connection
 
 from retire_cluster import hints
@@ -83,7 +84,8 @@ class Waiter:
 
 def register(task_id: UUID) -> Waiter:
     """A waiter for the task; use it as a context manager."""
-    _net()
+    if settings.WATCH_DATABASE:
+        _net()
     return Waiter(task_id)
 
 

@@ -79,9 +79,9 @@ def _account() -> dict[str, Any]:
 
 
 def _initialise(programs: Path, home: Path) -> None:
-    command = [programs / "initdb", "-D", home / "data", "-U", "postgres", "--auth=trust", "--no-sync"]
+    options = ["-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
     done = subprocess.run(
-        [*command, "--encoding=UTF8", "--locale=C"],
+        [programs / "initdb", "-D", home / "data", *options],
         cwd=home,
         capture_output=True,
         text=True,

@@ -5,4 +5,6 @@ import tempfile
 
 os.environ.setdefault("RETIRE_CLUSTER_DATA_DIR", tempfile.mkdtemp(prefix="retire-cluster-tests-"))
 
-from retire_cluster.settings import *  # noqa: E402, F403
+from retire_cluster.settings import *  # noqa: F403
+
+WATCH_DATABASE = False

@@ -18,7 +18,7 @@ class ConfigError(ValueError):
     """A setting is unusable; the message names the flag, the reason and what to do."""
 
 
-class AgentExit(Exception):  # noqa: N818 - an ending, not always an error
+class AgentExit(Exception):
     """The agent must end: an exit code and one line that says why and what to do next."""
 
     def __init__(self, code: ExitCode, message: str) -> None:

@@ -11,7 +11,7 @@ MEGABYTE = 2**20
 COMMAND_TIMEOUT_S = 3.0
 
 
-class Unknown(Exception):  # noqa: N818 - an answer, not an error
+class Unknown(Exception):
     """A probe cannot tell; the message is the reason, in words for a person."""
 
 

@@ -5,20 +5,18 @@ are handed over without a queue, and it saves 3 MB.
 """
 
 import asyncio
-import errno
 import hashlib
 import logging
-import os
 import socket
 import ssl
 from typing import Any, Protocol, cast
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
 from retire_cluster.agent.address import Address, Link
+from retire_cluster.agent.explain import explain, explain_refusal
 from retire_cluster.protocol.codec import MAX_FRAME_BYTES
 
 USER_TIMEOUT_MS = 20_000  # unacknowledged bytes end a dead connection after this
@@ -162,7 +160,7 @@ class Connection(asyncio.Protocol):
             return
         error = self._websocket.handshake_exc
         if error is not None:
-            self._upgraded.set_exception(LinkError(_refusal(error)))
+            self._upgraded.set_exception(LinkError(explain_refusal(error)))
         elif self._websocket.state.name == "OPEN":
             self._upgraded.set_result(None)
 
@@ -263,43 +261,6 @@ def _authority(address: Address) -> str:
 def _notice_dead_peers(sock: socket.socket) -> None:
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-
-
-def _refusal(error: Exception) -> str:
-    if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        if status == 503:
-            return "the gateway is not ready yet (HTTP 503)"
-        return f"what answers there is no Retire-Cluster gateway (HTTP {status}); check host and port"
-    return (
-        "what answers there does not speak our protocol; check host and port, "
-        "and that the token is the one this gateway prints (TLS or plain follows from it)"
-    )
-
-
-def explain(error: Exception) -> str:
-    """A failed connection in words a person can act on."""
-    if isinstance(error, ConnectionRefusedError) or _all_refused(error):
-        return "connection refused: nothing listens there; is the gateway running?"
-    if isinstance(error, socket.gaierror):
-        return f"the name cannot be resolved ({error.strerror}); check the spelling, or use the address"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the gateway's certificate is not valid for --ca: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or error}); does the gateway speak plain? Then use the token it prints"
-    if isinstance(error, ConnectionResetError):
-        return "the gateway reset the connection"
-    if isinstance(error, OSError):
-        reason = os.strerror(error.errno) if error.errno else error
-        return f"cannot connect ({reason}); check the address and the network"
-    return f"the connection failed ({error})"
-
-
-def _all_refused(error: Exception) -> bool:
-    """asyncio sums up several addresses of one name as text only."""
-    text = str(error)
-    failures = text.count("[Errno ")
-    return text.startswith("Multiple exceptions") and failures == text.count(f"[Errno {errno.ECONNREFUSED}]")
 
 
 def _happy_eyeballs() -> dict[str, Any]:

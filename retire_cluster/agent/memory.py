@@ -57,7 +57,7 @@ def _windows() -> tuple[int, int]:
     """(total, available) from GlobalMemoryStatusEx."""
     if sys.platform != "win32":
         raise Unknown("not Windows")
-    import ctypes  # type: ignore[unreachable,unused-ignore]  # mypy checks for one platform at a time
+    import ctypes
 
     class Status(ctypes.Structure):
         _fields_ = [

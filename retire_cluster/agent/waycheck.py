@@ -5,7 +5,8 @@ import socket
 from collections.abc import Callable
 
 from retire_cluster.agent.address import Address, Link, Trust
-from retire_cluster.agent.link import LinkError, connect, explain
+from retire_cluster.agent.explain import explain
+from retire_cluster.agent.link import LinkError, connect
 
 TIMEOUT_S = 10.0
 Say = Callable[[str], None]

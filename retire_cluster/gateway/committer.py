@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connection
+from django.db import DataError, InterfaceError, OperationalError, connection
 
 from clusterconfig import services as config
 from devices import presence
@@ -225,7 +225,7 @@ class Committer(threading.Thread):
 
     # --- trouble ----------------------------------------------------------------------------------------------
 
-    def _wait_for_database(self, error: DatabaseError, absent_since: float) -> None:
+    def _wait_for_database(self, error: Exception, absent_since: float) -> None:
         absent = time.monotonic() - absent_since
         logger.error(
             "the database does not answer (for %.0f s): %s", absent, error, extra={"action": "commit"}

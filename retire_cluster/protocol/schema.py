@@ -12,7 +12,6 @@ import re
 import types
 from collections.abc import Callable
 from enum import StrEnum
-from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from retire_cluster.protocol import jsontext
@@ -67,9 +66,18 @@ class Pattern:
             raise SchemaError(path, f"must be {self.words}")
 
 
-@cache
+_plans: dict[type, list[tuple[str, Check, bool]]] = {}
+
+
 def _plan(cls: type) -> list[tuple[str, Check, bool]]:
     """(name, check, required) per field of a dataclass, resolved once."""
+    plan = _plans.get(cls)
+    if plan is None:
+        plan = _plans[cls] = _resolve(cls)
+    return plan
+
+
+def _resolve(cls: Any) -> list[tuple[str, Check, bool]]:
     hints = get_type_hints(cls, include_extras=True)
     return [
         (

@@ -24,7 +24,23 @@ RULES = ("tasks/scheduling", "tasks/rules.py", "tasks/reconcile.py", "devices/ca
 RULES_MAY = ("retire_cluster.protocol", "tasks.scheduling", "tasks.rules", "devices.capacity")
 # Standard modules that bring in a clock, chance, waiting or the outside world.
 IMPURE = frozenset(
-    "asyncio os pathlib random secrets shutil socket sqlite3 ssl subprocess sys tempfile threading time urllib".split()
+    [
+        "asyncio",
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+        "shutil",
+        "socket",
+        "sqlite3",
+        "ssl",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+        "urllib",
+    ]
 )
 CLOCK_READS = frozenset({"now", "utcnow", "today", "uuid1", "uuid4"})
 HEAVY = ("django", "rest_framework", "celery", "channels", "kombu", "cryptography", "uvicorn")

@@ -12,7 +12,20 @@ WRITERS = frozenset({"tasks/lifecycle.py", "tasks/rules.py"})
 FIELDS = frozenset({"status", "state", "outcome"})
 MODELS = frozenset({"Task", "Attempt", "TaskRow", "AttemptRow"})
 WRITING_CALLS = frozenset(
-    "update create get_or_create update_or_create aupdate acreate bulk_create bulk_update save replace _replace setattr".split()
+    [
+        "update",
+        "create",
+        "get_or_create",
+        "update_or_create",
+        "aupdate",
+        "acreate",
+        "bulk_create",
+        "bulk_update",
+        "save",
+        "replace",
+        "_replace",
+        "setattr",
+    ]
 )
 BATCH_CALLS = frozenset({"insert_rows", "update_rows"})
 RAW_SQL = re.compile(

@@ -51,14 +51,10 @@ class Environment:
             sys.executable, "-m", "pip", "-qq", "--python", self.bin / "python", *arguments, cwd=self.empty
         )
 
-    def __call__(self, program: str, *arguments: str) -> str:
-        return run(
-            self.bin / program,
-            *arguments,
-            cwd=self.empty,
-            HOME=str(self.home),
-            RETIRE_CLUSTER_DATA_DIR=str(self.home / "data"),
-        )
+    def __call__(self, program: str, *arguments: str, **environment: str) -> str:
+        """Output of a program of the environment, with a home and data directory of its own."""
+        environment |= {"HOME": str(self.home), "RETIRE_CLUSTER_DATA_DIR": str(self.home / "data")}
+        return run(self.bin / program, *arguments, cwd=self.empty, **environment)
 
     @property
     def packages(self) -> Path:
@@ -126,29 +122,22 @@ def test_the_server_install_has_all_it_needs(server: Environment) -> None:
     assert "Applying tasks.0001_initial" in server("retire-cluster-manage", "migrate", "--no-color")
 
 
+LOOK = """
+import django, retire_cluster
+django.setup()
+from django.contrib.staticfiles import finders
+from django.template.loader import get_template
+print(retire_cluster.__file__)
+print(get_template("base.html").origin.name)
+print(finders.find("retire_cluster/style.css"))
+"""
+
+
 def test_the_server_finds_its_templates_and_static_files(server: Environment) -> None:
-    script = (
-        "import retire_cluster; print(retire_cluster.__file__)\n"
-        "import django; django.setup()\n"
-        "from django.contrib.staticfiles import finders\n"
-        "from django.template.loader import get_template\n"
-        "print(get_template('base.html').origin.name)\n"
-        "print(*[path for path, _ in finders.get_finder("
-        "'django.contrib.staticfiles.finders.AppDirectoriesFinder').list([]) if path.startswith('retire_cluster/')])\n"
-    )
-    os_environment = {"DJANGO_SETTINGS_MODULE": "retire_cluster.settings"}
-    output = run(
-        server.bin / "python",
-        "-c",
-        script,
-        cwd=server.empty,
-        RETIRE_CLUSTER_DATA_DIR=str(server.home / "data"),
-        **os_environment,
-    )
-    package, template, static = output.splitlines()
-    assert Path(package).is_relative_to(server.packages)
-    assert Path(template).is_relative_to(server.packages)
-    assert static
+    output = server("python", "-c", LOOK, DJANGO_SETTINGS_MODULE="retire_cluster.settings")
+    places = [Path(line).resolve() for line in output.splitlines()]
+    assert len(places) == 3
+    assert all(place.is_relative_to(server.packages.resolve()) for place in places), output
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -3,13 +3,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from retire_cluster.agent.address import Address
 from retire_cluster.agent.errors import ExitCode
 from retire_cluster.agent.waycheck import check_way
 from retire_cluster.protocol.messages import Register
 from tests.integration.agent.conftest import Certificate
-from tests.integration.agent.fake_gateway import SECRET, gateway, run, until
+from tests.integration.agent.fake_gateway import SECRET, gateway, run, task, until
 from tests.integration.agent.harness import agent
 
 
@@ -50,17 +51,17 @@ def test_a_known_device_does_not_show_its_secret_to_another_certificate(
     tmp_path: Path, certificate: Certificate, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
+    given = token(certificate.pin)
 
     async def scenario() -> None:
-        async with gateway(certificate.context) as server:
-            async with agent(tmp_path, server, token=token(certificate.pin)):
-                await server.joined()
-                await server.stop()
-                server.tls = Certificate(tmp_path, "impostor").context
-                seen = server.bytes_seen
-                await server.start()
-                await until(lambda: "is not the one the token names" in caplog.text, "a refusal")
-                assert server.bytes_seen == seen
+        async with gateway(certificate.context) as server, agent(tmp_path, server, token=given):
+            await server.joined()
+            await server.stop()
+            server.tls = Certificate(tmp_path, "impostor").context
+            seen = server.bytes_seen
+            await server.start()
+            await until(lambda: "is not the one the token names" in caplog.text, "a refusal")
+            assert server.bytes_seen == seen
 
     run(scenario)
 
@@ -130,6 +131,20 @@ def test_an_authority_is_verified_by_chain_and_name(
             assert server.received == []
 
     run(scenario)
+
+
+def test_the_embedded_node_works_in_uvloop_too(tmp_path: Path, certificate: Certificate) -> None:
+    async def scenario() -> None:
+        given = token(certificate.pin)
+        async with gateway(certificate.context) as server, agent(tmp_path, server, token=given) as node:
+            await server.joined()
+            job = task()
+            await server.send(job)
+            await server.result(job.attempt)
+            await node.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
 
 
 # --- what answers is no gateway -----------------------------------------------------------------------------

@@ -32,7 +32,6 @@ def test_addresses_that_are_understood(text: str, expected: Address) -> None:
     [
         "",
         ":8080",
-        "host:",
         "host:0",
         "host:65536",
         "host:http",
