@@ -66,7 +66,7 @@ def create(
 
 
 def verify(key: str, *, now: datetime) -> KeyHolder:
-    """Who the key belongs to. Raises KeyRefusedError. One query, by the hash: no comparison leaks how much matched."""
+    """Whose key it is. Raises KeyRefusedError. One query, by the hash: no comparison leaks how much matched."""
     for configured in settings.API_KEYS:
         if hmac.compare_digest(digest(configured), digest(key)):
             return KeyHolder(f"key:configured-{digest(key)[:8]}", ALL_SCOPES)

@@ -136,7 +136,7 @@ def _proved(device: Device, message: Register) -> bool:
     if device.secret_confirmed:
         raise Refused(
             "device_id_taken",
-            f"a device {device.id!r} is already in the cluster; choose another with --device-id, or remove that one",
+            f"a device {device.id!r} is already in the cluster; choose another --device-id, or remove that one",
         )
     return False  # it joined, but the answer with its secret never arrived
 

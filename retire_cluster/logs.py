@@ -46,7 +46,7 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return mask(json.dumps(line, ensure_ascii=False, default=str))
+        return mask(json.dumps(line, default=str))  # ASCII: no character can break the line
 
 
 class PlainFormatter(logging.Formatter):

@@ -30,7 +30,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the gateway's certificate is not valid for --ca: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or error}); does the gateway speak plain? Then use the token it prints"
+        reason = getattr(error, "reason", None) or error
+        return f"TLS failed ({reason}); does the gateway speak plain? Then use the token it prints"
     if isinstance(error, ConnectionResetError):
         return "the gateway reset the connection"
     if isinstance(error, OSError):

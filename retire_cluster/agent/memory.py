@@ -53,21 +53,27 @@ def _psutil_available() -> int:
     return int(psutil.virtual_memory().available) // MEGABYTE
 
 
-def _windows() -> tuple[int, int]:
-    """(total, available) from GlobalMemoryStatusEx."""
-    if sys.platform != "win32":
-        raise Unknown("not Windows")
+if sys.platform == "win32":
     import ctypes
 
-    class Status(ctypes.Structure):
+    class _Status(ctypes.Structure):
+        """MEMORYSTATUSEX."""
+
         _fields_ = [
             ("length", ctypes.c_ulong),
             ("load", ctypes.c_ulong),
             *((name, ctypes.c_ulonglong) for name in ("total", "available", "a", "b", "c", "d", "e")),
         ]
 
-    status = Status()
-    status.length = ctypes.sizeof(status)
-    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
-        raise Unknown("GlobalMemoryStatusEx failed")
-    return int(status.total) // MEGABYTE, int(status.available) // MEGABYTE
+    def _windows() -> tuple[int, int]:
+        """(total, available) from GlobalMemoryStatusEx."""
+        status = _Status()
+        status.length = ctypes.sizeof(status)
+        if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+            raise Unknown("GlobalMemoryStatusEx failed")
+        return int(status.total) // MEGABYTE, int(status.available) // MEGABYTE
+
+else:
+
+    def _windows() -> tuple[int, int]:
+        raise Unknown("only Windows has this")

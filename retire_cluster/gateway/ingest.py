@@ -142,6 +142,7 @@ class Batch:
         self._reconcile(session, held)
         presence.adopt_stored(device_id)
         self._note_presence(session, message.metrics, heartbeat=False)
+        presence.flush(only=[device_id])  # so that the table knows it even if this process is killed
 
     def _session(self, link: Link, registration: devices.Registration) -> Session:
         totals = reservations.view_of(registration.device)

@@ -98,9 +98,10 @@ class FakeGateway:
         await self.connections[-1].send(text)
 
     async def result(self, attempt: str) -> Result:
-        return await until(
+        found: Result = await until(
             lambda: next((r for r in self.all(Result) if r.attempt == attempt), None), f"result of {attempt}"
         )
+        return found
 
     # --- the gateway's side ---------------------------------------------------------------------------------
 

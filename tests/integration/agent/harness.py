@@ -10,6 +10,7 @@ from retire_cluster.agent.address import Address
 from retire_cluster.agent.config import AgentConfig, Timing
 from retire_cluster.agent.errors import AgentExit
 from retire_cluster.agent.runtime import Runtime
+from retire_cluster.protocol.states import HeldState
 from tests.integration.agent.fake_gateway import DEADLINE_S, FakeGateway
 
 QUICK: dict[str, Any] = {
@@ -40,6 +41,10 @@ class Agent:
     def __init__(self, config: AgentConfig) -> None:
         self.runtime = Runtime(config)
         self.task = asyncio.create_task(self.runtime.run())
+
+    def states(self) -> list[HeldState]:
+        """What it holds, as the gateway would be told."""
+        return [entry.state for entry in self.runtime._workbench.held()]
 
     async def stop(self) -> None:
         """Stop gracefully; the run must end without an error, and soon."""

@@ -1,7 +1,6 @@
 import asyncio
 import json
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -42,12 +41,12 @@ def test_it_joins_by_token_once_and_by_its_secret_from_then_on(tmp_path: Path) -
 def test_a_secret_is_stored_even_if_the_agent_is_stopped_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, saving = IdentityStore.save, threading.Event()
+    save, saving, released = IdentityStore.save, threading.Event(), threading.Event()
 
     def slow(store: IdentityStore, identity: Identity) -> None:
         if identity.secret is not None:
             saving.set()
-            time.sleep(0.1)
+            released.wait(10)
         save(store, identity)
 
     monkeypatch.setattr(IdentityStore, "save", slow)
@@ -55,7 +54,10 @@ def test_a_secret_is_stored_even_if_the_agent_is_stopped_meanwhile(
     async def scenario() -> None:
         async with gateway() as server, agent(tmp_path, server) as stopped:
             await until(saving.is_set, "the secret being stored")
-            await stopped.stop()
+            stopping = asyncio.create_task(stopped.stop())
+            await server.next(Goodbye)
+            released.set()
+            await stopping
             assert stored(tmp_path)["secret"] == SECRET
 
     run(scenario)

@@ -170,7 +170,7 @@ def test_what_does_not_fit_is_declined(tmp_path: Path) -> None:
 
 def test_work_goes_on_while_the_gateway_restarts(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with gateway() as server, agent(tmp_path, server):
+        async with gateway() as server, agent(tmp_path, server) as worker:
             await server.joined()
             long, short, waiting = (
                 task("sleep", LONG),
@@ -180,7 +180,7 @@ def test_work_goes_on_while_the_gateway_restarts(tmp_path: Path) -> None:
             await server.send(long, short, waiting)
             await until(lambda: sum(len(m.attempts) for m in server.all(Accepted)) == 3, "three accepted")
             await server.stop()
-            await asyncio.sleep(0.2)  # the short one ends meanwhile
+            await until(lambda: HeldState.FINISHED in worker.states(), "the end of the short one")
             await server.start()
             again = await server.joined(2)
             assert held_by(again) == {
@@ -188,7 +188,7 @@ def test_work_goes_on_while_the_gateway_restarts(tmp_path: Path) -> None:
                 short.attempt: HeldState.FINISHED,
                 waiting.attempt: HeldState.WAITING,
             }
-            assert {entry.attempt: entry.age_s >= 0.2 for entry in again.held}[long.attempt]
+            assert {entry.attempt: entry.age_s >= 0.1 for entry in again.held}[long.attempt]
             assert (await server.result(short.attempt)).outcome is Outcome.SUCCESS
             await server.send(Go(attempts=(waiting.attempt,)))
             assert (await server.result(waiting.attempt)).outcome is Outcome.SUCCESS
@@ -256,14 +256,16 @@ def test_stopping_hands_running_work_back_within_two_seconds(tmp_path: Path) -> 
     run(scenario)
 
 
-def test_stopping_without_a_connection_is_quick_too(tmp_path: Path) -> None:
+def test_stopping_without_a_connection_is_quick_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
     async def scenario() -> None:
         async with gateway() as server:
             await server.stop()
             async with agent(
                 tmp_path, server, timing={"longest_retry_s": 30.0, "first_retry_s": 30.0}
             ) as stopped:
-                await asyncio.sleep(0.1)
+                await until(lambda: "next try" in caplog.text, "the first failure")
                 loop = asyncio.get_running_loop()
                 began = loop.time()
                 await stopped.stop()

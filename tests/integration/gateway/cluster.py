@@ -13,6 +13,7 @@ from retire_cluster.gateway.committer import Committer
 from retire_cluster.gateway.ingest import Identity
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Opened, Received
 from retire_cluster.protocol import messages as wire
+from retire_cluster.protocol.states import Platform
 from tasks import services
 from tasks.models import Task
 from tasks.scheduling.profiles import Requirements
@@ -77,7 +78,7 @@ class Cluster:
             "device_id": device_id,
             "run_id": uuid4().hex,
             "agent_version": "test",
-            "capabilities": wire.Capabilities(platform="linux", cpu_count=4, memory_total_mb=8192),
+            "capabilities": wire.Capabilities(platform=Platform.LINUX, cpu_count=4, memory_total_mb=8192),
             "secret": secret,
             "join_token": None if secret else self.token,
             "task_types": ("echo", "sleep", "system_info"),

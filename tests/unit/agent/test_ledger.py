@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -246,6 +246,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.barred: set[str] = set()  # a cancel or stop was seen
         self.working: set[str] = set()
         self.unacknowledged: dict[str, Result] = {}
+        self.aged: set[str] = set()  # over since before the last rotation
 
     def carry_out(self, instructions: list[Instruction]) -> None:
         for instruction in instructions:
@@ -257,7 +258,10 @@ class LedgerMachine(RuleBasedStateMachine):
                     self.unacknowledged.pop(attempt, None)
                 case Forget(attempts):
                     for attempt in attempts:
-                        del self.disk[attempt]
+                        assert self.disk.pop(attempt).mark is not Mark.DONE, "forgot a result"
+                        assert attempt in self.aged, "forgot too early"
+                        self.started.discard(attempt)  # whoever sends it after so long may have it run
+                        self.barred.discard(attempt)
                 case Start(message):
                     self.start(message.attempt)
                 case Kill(attempt, reason):
@@ -296,8 +300,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(attempt=ATTEMPTS)
     def finish(self, attempt: str) -> None:
         """The executor may report any attempt, also one that was stopped meanwhile."""
+        was_working = attempt in self.working
         self.working.discard(attempt)
-        self.carry_out(self.ledger.finished(success(attempt)))
+        instructions = self.ledger.finished(success(attempt))
+        assert bool(instructions) is was_working
+        self.carry_out(instructions)
 
     @rule(attempt=ATTEMPTS, verdict=st.sampled_from(Verdict))
     def acknowledge(self, attempt: str, verdict: Verdict) -> None:
@@ -309,6 +316,11 @@ class LedgerMachine(RuleBasedStateMachine):
         sent = self.ledger.connected()
         assert len(sent) == len(expected), "every result is sent again until it is acknowledged"
         assert all(step in expected for step in sent)
+
+    @rule()
+    def rotate(self) -> None:
+        self.carry_out(self.ledger.rotate())
+        self.aged = set(self.disk) - set(dict(self.ledger.held()))
 
     @rule()
     def crash(self) -> None:
@@ -329,6 +341,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(max_examples=250, deadline=None)
 
 
 @given(st.lists(ATTEMPTS, max_size=8))

@@ -1,0 +1,250 @@
+"""docs/reference says what the code says: every message, field, bound, state, flag and variable."""
+
+import ast
+import dataclasses
+import re
+import types
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import pytest
+
+from clusterconfig import registry
+from retire_cluster.protocol import messages, states
+from retire_cluster.protocol.schema import Length, Pattern, Range
+from tests.architecture.code import PRODUCT, ROOT, Source, dotted, sources
+
+REFERENCE = ROOT / "docs" / "reference"
+PARTS = (messages.Capabilities, messages.Metrics, messages.Held, messages.Pulse)
+MESSAGES = tuple(dict.fromkeys([*messages.FROM_AGENT, *messages.FROM_GATEWAY]))
+SERVER_COMMANDS = ("retire_cluster/cli",)
+# Types the reference defines once.
+NAMED: tuple[tuple[Any, str], ...] = (
+    (messages.Identifier, "identifier"),
+    (messages.Name, "name"),
+    (messages.Seconds, "seconds"),
+    (messages.Megabytes, "megabytes"),
+    (messages.Percent, "percent"),
+)
+VARIABLE = re.compile(r"RETIRE_CLUSTER_[A-Z][A-Z_]*[A-Z]")
+ENV_READERS = frozenset({"text", "integer", "flag", "choice", "items", "path"})
+
+
+def sections(text: str) -> dict[str, str]:
+    """Text by its level-3 heading, without the backticks around it."""
+    parts = re.split(r"^(##|###) (.+)$", text, flags=re.MULTILINE)
+    found = zip(parts[1::3], parts[2::3], parts[3::3], strict=True)
+    return {title.strip("` "): body for level, title, body in found if level == "###"}
+
+
+def rows(text: str) -> dict[str, str]:
+    """Second cell by the first one, which is in backticks, of every table row."""
+    found = re.findall(r"^\| `([^`]+)` \| (.*?) \|", text, re.MULTILINE)
+    return dict(found)
+
+
+def form(hint: Any) -> str:
+    """A field's type and bounds in the words of the reference."""
+    for named, word in NAMED:
+        if hint == named:
+            return word
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return " ".join([form(arguments[0]), *map(_bound, arguments[1:])]).strip()
+    if origin in (Union, types.UnionType):
+        return f"{form(arguments[0])}, or null"
+    if origin is Literal:
+        return "one of " + ", ".join(f"`{item}`" for item in arguments)
+    if origin is tuple:
+        return f"list of {form(arguments[0])}"
+    if origin is dict:
+        return f"object of {form(arguments[1])}"
+    if dataclasses.is_dataclass(hint):
+        return f"[{hint.__name__}](#{hint.__name__.lower()})"  # type: ignore[union-attr]  # a class here
+    if issubclass(hint, StrEnum):
+        return "one of " + ", ".join(f"`{item}`" for item in hint)
+    return {str: "text", int: "integer", float: "number", bool: "true or false"}[hint]
+
+
+def _required(field: dataclasses.Field[Any]) -> str:
+    no_default = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    return "; required" if no_default else ""
+
+
+def _bound(bound: Length | Range | Pattern) -> str:
+    if isinstance(bound, Pattern):
+        return f"of {bound.words}"
+    return f"({bound.low:,} to {bound.high:,})"
+
+
+def missing_fields(title: str, cls: type, text: str) -> Iterator[str]:
+    """Differences between a dataclass and its section."""
+    section = sections(text).get(title)
+    if section is None:
+        yield f"docs/reference/protocol.md has no section `{title}`"
+        return
+    documented = rows(section)
+    hints = get_type_hints(cls, include_extras=True)
+    fields = {field.name: form(hints[field.name]) + _required(field) for field in dataclasses.fields(cls)}
+    for name in documented.keys() - fields.keys():
+        yield f"{title}.{name} does not exist"
+    for name, wanted in fields.items():
+        if documented.get(name) != wanted:
+            yield f"{title}.{name} is {wanted!r}, documented as {documented.get(name)!r}"
+
+
+@pytest.fixture(scope="module")
+def protocol() -> str:
+    return (REFERENCE / "protocol.md").read_text()
+
+
+@pytest.mark.parametrize("cls", MESSAGES, ids=lambda cls: cls.type)
+def test_every_message_is_described_with_its_fields(cls: type[messages.Message], protocol: str) -> None:
+    assert list(missing_fields(cls.type, cls, protocol)) == []
+
+
+@pytest.mark.parametrize("cls", PARTS, ids=lambda cls: cls.__name__)
+def test_every_part_of_a_message_is_described(cls: type, protocol: str) -> None:
+    assert list(missing_fields(cls.__name__, cls, protocol)) == []
+
+
+def test_no_message_is_described_that_does_not_exist(protocol: str) -> None:
+    known = {cls.type for cls in MESSAGES} | {cls.__name__ for cls in PARTS}
+    assert set(sections(protocol)) - known == set()
+
+
+def test_every_goodbye_code_is_described(protocol: str) -> None:
+    _, _, text = protocol.partition("## Goodbye codes")
+    assert set(rows(text)) == set(messages.GOODBYE_CODES)
+
+
+def test_a_missing_field_message_or_bound_is_found() -> None:
+    sample = "### `go`\n| `attempts` | text | x |\n| `extra` | text | x |\n"
+    found = list(missing_fields("go", messages.Go, sample))
+    assert len(found) == 2
+    assert list(missing_fields("stop", messages.Stop, sample))
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("Task", states.TaskStatus),
+        ("Attempt", states.AttemptState),
+        ("Outcome", states.Outcome),
+        ("Held", states.HeldState),
+        ("Verdict", states.Verdict),
+    ],
+)
+def test_every_state_is_described(title: str, words: type[StrEnum]) -> None:
+    assert set(rows(sections((REFERENCE / "states.md").read_text())[title])) == set(words)
+
+
+def flags(source: Source) -> set[str]:
+    """Command-line flags a file defines."""
+    return {
+        argument.value
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] in {"add_argument", "option"}
+        for argument in node.args
+        if isinstance(argument, ast.Constant)
+        and isinstance(argument.value, str)
+        and argument.value.startswith("--")
+    }
+
+
+def variables(source: Source) -> set[str]:
+    """RETIRE_CLUSTER_* variables a file reads or names."""
+    found: set[str] = set()
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.update(VARIABLE.findall(node.value))
+        elif isinstance(node, ast.Call):
+            found.update(f"RETIRE_CLUSTER_{name}" for name in _names_read(node))
+    return found
+
+
+def _names_read(call: ast.Call) -> list[str]:
+    reader, _, method = dotted(call.func).rpartition(".")
+    words = [
+        item.value for item in call.args if isinstance(item, ast.Constant) and isinstance(item.value, str)
+    ]
+    if reader == "env" and method in ENV_READERS:
+        return words[:1]
+    if reader == "options" and method in {
+        "get",
+        "is_set",
+    }:  # the agent's flags: the last word is the variable
+        return [words[-1].upper()]
+    return []
+
+
+def undescribed(names: set[str], text: str) -> list[str]:
+    return sorted(name for name in names if not re.search(rf"{re.escape(name)}(?![\w-])", text))
+
+
+@pytest.fixture(scope="module")
+def configuration() -> str:
+    return (REFERENCE / "configuration.md").read_text()
+
+
+def test_every_flag_is_described(configuration: str) -> None:
+    wanted = {flag for source in sources(*SERVER_COMMANDS) for flag in flags(source)}
+    assert len(wanted) > 20
+    assert undescribed(wanted, configuration) == []
+
+
+def test_every_variable_is_described(configuration: str) -> None:
+    wanted = {name for source in sources(*PRODUCT) for name in variables(source)}
+    assert len(wanted) > 20
+    assert undescribed(wanted, configuration) == []
+
+
+def test_no_variable_is_described_that_nothing_reads(configuration: str) -> None:
+    read = {name for source in sources(*PRODUCT) for name in variables(source)}
+    assert set(VARIABLE.findall(configuration)) - read == set()
+
+
+def test_every_cluster_setting_is_described_with_its_default(configuration: str) -> None:
+    _, _, text = configuration.partition("## Cluster settings")
+    documented = rows(text)
+    defaults = {
+        f"{section}.{field.name}": str(field.default)
+        for section, cls in registry.SECTIONS.items()
+        for field in dataclasses.fields(cls)
+    }
+    assert documented == defaults
+
+
+def test_a_flag_and_a_variable_are_found() -> None:
+    sample = Source.parse(
+        "sample.py",
+        "parser.add_argument('-x', '--extra')\nenv.text('EXTRA_THING', '')\n"
+        "options.get('data_dir', Path)\noptions.get('token', check, 'JOIN_TOKEN')\nsay('set RETIRE_CLUSTER_MORE')",
+    )
+    assert flags(sample) == {"--extra"}
+    assert variables(sample) == {
+        f"RETIRE_CLUSTER_{name}" for name in ("EXTRA_THING", "DATA_DIR", "JOIN_TOKEN", "MORE")
+    }
+    assert undescribed({"--extra", "--ex"}, "| `--extra` |") == ["--ex"]
+
+
+def dead_links(path: Path, text: str) -> list[str]:
+    """Relative links of a page that lead nowhere."""
+    targets = [
+        target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target
+    ]
+    return [f"{path}: {target}" for target in targets if target and not (path.parent / target).exists()]
+
+
+def test_no_link_leads_nowhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    assert len(pages) > 10
+    assert [line for page in pages for line in dead_links(page, page.read_text())] == []
+
+
+def test_a_dead_link_is_found() -> None:
+    page = ROOT / "README.md"
+    assert dead_links(page, "[x](nowhere.md#part)")
+    assert not dead_links(page, "[x](https://example.org/x) [y](README.md) [z](#part)")

@@ -1,0 +1,160 @@
+"""Real processes: a server and agents in directories of their own, on ports nobody else has."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+BIN = Path(sys.executable).parent
+PATIENCE_S = 60.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
+    """The first true value of the condition. Fails with what was waited for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            found = condition()
+        except httpx.HTTPError:
+            found = None
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"waited {seconds:g} s in vain for {what}")
+
+
+class Process:
+    """One of our commands, its output in a file."""
+
+    def __init__(self, output: Path, command: str, *arguments: str) -> None:
+        self.output = output
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("RETIRE_CLUSTER_")
+        }
+        with output.open("ab") as stream:
+            self._process = subprocess.Popen(
+                [BIN / command, *arguments], stdout=stream, stderr=subprocess.STDOUT, env=environment
+            )
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def interrupt(self) -> int:
+        """Ctrl-C; returns the exit code. Raises TimeoutExpired after five seconds."""
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(5)
+
+    def wait(self, seconds: float = PATIENCE_S) -> int:
+        return self._process.wait(seconds)
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+
+class Cluster:
+    """A server with its API client; agents join it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port, self.gateway_port = free_port(), free_port()
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=70)
+        self.processes: list[Process] = []
+        self._agents = 0
+
+    def start(self, *flags: str) -> Process:
+        """Start the server and wait until it is healthy."""
+        arguments = ("--port", str(self.port), "--cluster-port", str(self.gateway_port))
+        server = self._spawn(
+            "server", "retire-cluster-api", *arguments, "--data-dir", str(self.data_dir), *flags
+        )
+        until(lambda: self.api.get("/health").status_code == 200, "the server's health")
+        return server
+
+    @property
+    def data_dir(self) -> Path:
+        return self.directory / "server-data"
+
+    def join(self, device_id: str, *flags: str, token: str = "") -> Process:
+        """Start an agent with the token the server left for local tools."""
+        token = token or (self.data_dir / "join-token").read_text().strip()
+        self._agents += 1
+        where = ("--join", f"127.0.0.1:{self.gateway_port}", "--data-dir", str(self.directory / device_id))
+        return self._spawn(
+            f"{device_id}-{self._agents}",
+            "retire-cluster-worker",
+            *where,
+            "--device-id",
+            device_id,
+            "--token",
+            token,
+            *flags,
+        )
+
+    def _spawn(self, name: str, command: str, *arguments: str) -> Process:
+        process = Process(self.directory / f"{name}.log", command, *arguments)
+        self.processes.append(process)
+        return process
+
+    def get(self, path: str) -> Any:
+        answer = self.api.get(f"/api/v1/{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+    def submit(self, task_type: str = "echo", payload: dict[str, Any] | None = None, **more: Any) -> str:
+        body = {"task_type": task_type, "payload": payload or {}, **more}
+        answer = self.api.post("/api/v1/tasks", json=body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["data"]["task_id"])
+
+    def online(self, device_id: str) -> None:
+        until(
+            lambda: any(item["device_id"] == device_id for item in self.get("devices?status=online")),
+            f"{device_id} to be online",
+        )
+
+    def ended(self, task_id: str) -> Any:
+        """The task's details once it is terminal."""
+        until(lambda: self.get(f"tasks/{task_id}/status?wait=20")["is_terminal"], f"the end of {task_id}")
+        return self.get(f"tasks/{task_id}")
+
+    def stop(self) -> None:
+        self.api.close()
+        for process in self.processes:
+            if process.alive():
+                process.kill()
+
+
+@contextmanager
+def running(directory: Path, *flags: str) -> Iterator[Cluster]:
+    cluster = Cluster(directory)
+    try:
+        cluster.start(*flags)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def join_command(said: str) -> list[str]:
+    """The words of the join command a server printed."""
+    found = re.search(r"\S+retire-cluster-worker --join .*", said)
+    assert found, said
+    return found[0].split()

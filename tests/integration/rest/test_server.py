@@ -1,0 +1,256 @@
+"""The REST API as a real server: uvicorn, the ASGI bridge, Django, the database, over a socket."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+import uvicorn
+from django.db import connection, connections
+
+from retire_cluster import ops
+from retire_cluster.http_bridge import HttpBridge
+from tasks import services, waiting
+from tasks.models import Attempt, Task
+from tests.factories import START, make_attempt, make_device
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ECHO = {"task_type": "echo", "payload": {"message": "Hello World"}}
+DEADLINE_S = 20.0
+
+
+class _Bridge(HttpBridge):
+    """Two threads, whose connections the test can close at its end."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def close_connections(self) -> None:
+        async def main() -> None:
+            barrier = threading.Barrier(2)
+
+            def close() -> None:
+                barrier.wait(10)
+                connections.close_all()
+
+            await asyncio.gather(*(self._pool.run(close) for _ in range(2)))
+
+        asyncio.run(main())
+
+
+@contextmanager
+def _serving(app: Any) -> Iterator[int]:
+    # Named as TCP, so that asyncio switches Nagle's delay off for its connections.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, proxy_headers=False)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
+        thread.start()
+        until(lambda: server.started)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(DEADLINE_S)
+            assert not thread.is_alive()
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """What the condition returns once it is true; fails after the deadline."""
+    end = time.monotonic() + DEADLINE_S
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    raise AssertionError("the condition never came true")
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    monkeypatch.setattr(ops, "local_gateway", lambda: {"status": "healthy", "scheduler": "healthy"})
+    monkeypatch.setattr(waiting, "_net", lambda: None)
+    monkeypatch.setattr(services, "_announce", lambda: None)  # no gateway here: the test plays it
+    bridge = _Bridge()
+    with _serving(bridge) as number:
+        yield number
+        bridge.close_connections()
+
+
+@pytest.fixture
+def client(port: int) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_S) as http:
+        yield http
+
+
+def _finish(task_id: UUID) -> None:
+    """What a gateway does at the end of a task."""
+    task = Task.objects.get(pk=task_id)
+    attempt = make_attempt(task, make_device(), outcome="success", result='{"echo":{"n":1.0e2}}', ran_s=0.5)
+    Task.objects.filter(pk=task_id).update(
+        status="success", finished_at=START + timedelta(minutes=1), result_attempt=attempt.pk, execution_s=0.5
+    )
+    waiting.ended([task_id])
+
+
+def test_the_specification_s_calls_work(client: httpx.Client) -> None:
+    assert client.get("/health").json()["status"] == "healthy"
+    assert client.get("/api/v1/cluster/status").status_code == 200
+    assert client.get("/api/v1/devices").json()["data"] == []
+    created = client.post("/api/v1/tasks", json=ECHO)
+    assert created.status_code == 201
+    assert client.get(created.headers["Location"] + "/status").json()["data"]["status"] == "queued"
+
+
+def test_a_submission_that_waits_is_answered_when_its_task_ends(client: httpx.Client) -> None:
+    answers: list[httpx.Response] = []
+    caller = threading.Thread(target=lambda: answers.append(client.post("/api/v1/tasks?wait=15", json=ECHO)))
+    caller.start()
+    task_id = until(waiting.waiting_for)[0]
+    until(lambda: Task.objects.filter(pk=task_id).exists())
+    assert answers == []
+
+    _finish(task_id)
+    caller.join(DEADLINE_S)
+
+    [answer] = answers
+    task = answer.json()["data"]["task"]
+    assert (answer.status_code, task["status"], task["execution_time_seconds"]) == (201, "success", 0.5)
+    assert '"result":{"echo":{"n":1.0e2}}' in answer.text
+    assert answer.headers["Location"] == f"/api/v1/tasks/{task_id}"
+    assert answer.headers["X-Request-ID"] == answer.json()["request_id"]
+    assert waiting.waiting_for() == []
+
+
+def test_a_wait_ends_in_time_with_the_state_as_it_is(client: httpx.Client) -> None:
+    answer = client.post("/api/v1/tasks?wait=0.05", json=ECHO)
+
+    assert (answer.status_code, answer.json()["data"]["task"]["status"]) == (201, "queued")
+    task_id = answer.json()["data"]["task_id"]
+    assert client.get(f"/api/v1/tasks/{task_id}/status?wait=0.05").json()["data"]["is_terminal"] is False
+    late = client.get(f"/api/v1/tasks/{task_id}/result?wait=0.05")
+    assert (late.status_code, late.json()["error_code"]) == (404, "RESULT_NOT_READY")
+
+
+@pytest.mark.parametrize("view", ["status", "result"])
+def test_status_and_result_wait_too(client: httpx.Client, view: str) -> None:
+    task_id = UUID(client.post("/api/v1/tasks", json=ECHO).json()["data"]["task_id"])
+    answers: list[httpx.Response] = []
+    caller = threading.Thread(
+        target=lambda: answers.append(client.get(f"/api/v1/tasks/{task_id}/{view}?wait=15"))
+    )
+    caller.start()
+    until(waiting.waiting_for)
+
+    _finish(task_id)
+    caller.join(DEADLINE_S)
+
+    assert answers[0].json()["data"]["status"] == "success"
+
+
+def test_more_callers_wait_than_there_are_threads(port: int, client: httpx.Client) -> None:
+    task_id = UUID(client.post("/api/v1/tasks", json=ECHO).json()["data"]["task_id"])
+    path = f"http://127.0.0.1:{port}/api/v1/tasks/{task_id}/result?wait=15"
+
+    async def main() -> list[httpx.Response]:
+        async with httpx.AsyncClient(timeout=DEADLINE_S) as http:
+            calls = [asyncio.create_task(http.get(path)) for _ in range(10)]
+            while len(waiting._waiters.get(task_id, ())) < 10:  # all ten wait on two threads
+                assert not any(call.done() for call in calls)
+                await asyncio.sleep(0.01)
+            assert (await http.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+            await asyncio.to_thread(_finish_and_close, task_id)
+            return list(await asyncio.gather(*calls))
+
+    answers = asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert Attempt.objects.count() == 1
+
+
+def _finish_and_close(task_id: UUID) -> None:
+    _finish(task_id)
+    connection.close()
+
+
+def test_a_caller_that_hangs_up_is_forgotten(port: int, client: httpx.Client) -> None:
+    task_id = client.post("/api/v1/tasks", json=ECHO).json()["data"]["task_id"]
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.sendall(
+            f"GET /api/v1/tasks/{task_id}/status?wait=15 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
+        until(waiting.waiting_for)
+
+    assert until(lambda: not waiting.waiting_for())
+
+
+def _raw(port: int, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as raw:
+        raw.sendall(request)
+        parts = []
+        while part := raw.recv(65_536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def test_an_underscore_header_is_not_a_key(port: int, settings: Any) -> None:
+    settings.API_KEYS, settings.AUTH = ["sesame-open-the-door"], "all"
+    request = "GET /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{}: {}\r\nConnection: close\r\n\r\n"
+    key = settings.API_KEYS[0]
+
+    assert _raw(port, request.format("X-API-Key", key).encode()).startswith(b"HTTP/1.1 200")
+    assert _raw(port, request.format("X_API_Key", key).encode()).startswith(b"HTTP/1.1 401")
+
+
+@pytest.mark.parametrize("value", [b"k\xe9y", b"\xff" * 20, "schlüssel".encode()])
+def test_a_key_beyond_ascii_is_wrong_not_an_error(port: int, value: bytes) -> None:
+    request = (
+        b"GET /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nX-API-Key: "
+        + value
+        + b"\r\nConnection: close\r\n\r\n"
+    )
+
+    assert _raw(port, request).startswith(b"HTTP/1.1 401")
+
+
+def test_two_hosts_are_no_host(port: int) -> None:
+    request = (
+        b"GET /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
+    )
+
+    assert _raw(port, request).startswith(b"HTTP/1.1 400")
+
+
+def test_a_large_chunked_body_is_413_and_the_server_goes_on(client: httpx.Client) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(20):
+            yield b" " * 64 * 1024
+
+    answer = client.post("/api/v1/tasks", content=chunks(), headers={"Content-Type": "application/json"})
+
+    assert (answer.status_code, answer.json()["error_code"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert client.get("/health").status_code == 200
+
+
+def test_static_files_and_head_come_through(client: httpx.Client) -> None:
+    sheet = client.get("/static/retire_cluster/style.css")
+    head = client.head("/static/retire_cluster/style.css")
+
+    assert "--accent" in sheet.text
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == sheet.headers["Content-Length"]
+    assert client.head("/api/v1/tasks").content == b""
+
+
+def test_a_connection_serves_many_requests(client: httpx.Client) -> None:
+    ids = {client.get("/api/v1/tasks").headers["X-Request-ID"] for _ in range(20)}
+
+    assert len(ids) == 20
