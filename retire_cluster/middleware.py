@@ -173,15 +173,15 @@ class SecurityHeadersMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response: HttpResponse = self._get_response(request)
-        api = request.path.startswith("/api/")
-        response.headers.setdefault("Content-Security-Policy", _policy(request.path, api=api))
+        response.headers.setdefault("Content-Security-Policy", _policy(request.path, response))
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
-        if api or request.path.startswith("/health"):
+        if request.path.startswith(("/api/", "/health")):
             response.headers.setdefault("Cache-Control", "no-store")
         return response
 
 
-def _policy(path: str, *, api: bool) -> str:
+def _policy(path: str, response: HttpResponse) -> str:
     if path.startswith("/admin/"):
         return ADMIN_POLICY
-    return BROWSABLE_POLICY if api else STRICT_POLICY
+    is_page = response.get("Content-Type", "").startswith("text/html")
+    return BROWSABLE_POLICY if is_page and path.startswith("/api/") else STRICT_POLICY

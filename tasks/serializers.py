@@ -19,7 +19,7 @@ def task_row(task: Task) -> dict[str, Any]:
         "assigned_at": task.assigned_at,
         "started_at": task.started_at,
         "completed_at": task.finished_at,
-        "execution_time_seconds": task.execution_s,
+        "execution_time_seconds": _seconds(task.execution_s),
         "retry_count": min(task.failures, task.max_retries),
         "progress": None,
     }
@@ -72,13 +72,18 @@ def task_result(task: Task) -> dict[str, Any]:
         "task_id": task.pk,
         "status": task.status,
         "result_data": _result_data(attempt),
-        "execution_time_seconds": task.execution_s or 0.0,
+        "execution_time_seconds": _seconds(task.execution_s) or 0.0,
         "worker_device_id": attempt.device_id if attempt else None,
         "started_at": task.started_at,
         "completed_at": task.finished_at,
         "error_message": _error_message(attempt) if task.status != TaskStatus.SUCCESS else None,
         "error_traceback": (attempt.error_traceback or None) if attempt else None,
     }
+
+
+def _seconds(value: float | None) -> float | None:
+    """To the microsecond: further digits are noise of the clock."""
+    return None if value is None else round(value, 6)
 
 
 def _deciding_attempt(task: Task) -> Attempt | None:
@@ -122,7 +127,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "assigned_at": attempt.offered_at,
         "started_at": attempt.accepted_at,
         "ended_at": attempt.ended_at,
-        "execution_time_seconds": attempt.ran_s,
+        "execution_time_seconds": _seconds(attempt.ran_s),
         "error_message": attempt.error_message or None,
         "error_traceback": attempt.error_traceback or None,
     }

@@ -81,12 +81,26 @@ def test_carelessness_is_found(text: str) -> None:
     assert list(careless(Source.parse("sample.py", text)))
 
 
+def beyond_version(source: Source) -> list[str]:
+    """Statements of a package's `__init__` besides its docstring and its version."""
+    return [
+        f"{source.at(node)} {ast.unparse(node)[:60]}"
+        for node in source.tree.body[1:]
+        if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__")
+    ]
+
+
 def test_the_package_holds_its_version_and_nothing_else() -> None:
     (package,) = sources("retire_cluster/__init__.py")
-    docstring, version = package.tree.body
-    assert isinstance(docstring, ast.Expr)
-    assert isinstance(version, ast.Assign)
-    assert ast.unparse(version.targets[0]) == "__version__"
+    assert ast.get_docstring(package.tree)
+    assert len(package.tree.body) == 2
+    assert beyond_version(package) == []
+
+
+def test_more_than_the_version_is_found() -> None:
+    assert beyond_version(
+        Source.parse("sample.py", '"""Docstring."""\nfrom retire_cluster.celery import app\n')
+    )
 
 
 def test_nothing_names_a_place_of_one_machine() -> None:

@@ -138,6 +138,15 @@ def test_the_style_sheet_is_served(client: Client) -> None:
     answer.close()
 
 
+def test_only_the_pages_of_the_api_have_the_looser_policy(api: Api) -> None:
+    page = api.get("tasks", headers={"Accept": "text/html"})
+    answer = api.get("tasks")
+
+    assert "style-src 'self' 'unsafe-inline'" in page["Content-Security-Policy"]
+    assert "script-src 'self';" in page["Content-Security-Policy"]
+    assert "unsafe" not in answer["Content-Security-Policy"]
+
+
 def test_answers_of_the_api_are_not_cached(api: Api) -> None:
     assert api.get("tasks")["Cache-Control"] == "no-store"
 
