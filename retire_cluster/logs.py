@@ -80,8 +80,8 @@ def configuration(*, debug: bool) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": "DEBUG" if debug else "INFO"},
         "loggers": {
             "django": {"handlers": [], "level": "INFO", "propagate": True},
-            # The request line says the rest; failures come with their traceback.
-            "django.request": {"handlers": [], "level": "ERROR", "propagate": True},
+            # A request's line and `api.errors` say it all; only Django's debug page bypasses those.
+            "django.request": {"handlers": [], "level": "ERROR" if debug else "CRITICAL", "propagate": True},
             "django.server": quiet,
             "uvicorn.access": quiet,
             "uvicorn.error": quiet,

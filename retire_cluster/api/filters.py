@@ -38,6 +38,8 @@ class QueryFilter(Generic[T]):
         values = [part.strip() for text in texts for part in text.split(",") if part.strip()]
         if len(values) > MAX_VALUES:
             raise ValueError(f"may have {MAX_VALUES} values")
+        if any("\x00" in value for value in values):
+            raise ValueError("must not contain the NUL character")  # Postgres cannot even compare with it
         return self.apply(queryset, [self.check(value) for value in values]) if values else queryset
 
 

@@ -102,6 +102,7 @@ def test_a_page_size_over_the_limit_is_taken_as_the_limit_and_said_so(api: Api) 
         ("cursor=_____________________________w", "cursor"),
         ("cursor=&page=2", "cursor"),
         ("task_type=" + "x" * 101, "task_type"),
+        ("task_type=a%00b", "task_type"),
     ],
 )
 def test_an_invalid_parameter_is_named(api: Api, query: str, field: str) -> None:
