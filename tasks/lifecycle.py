@@ -6,19 +6,20 @@ writer that got past the locks is caught, the transaction rolled back and the wo
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
-
-from retire_cluster.db import insert_rows, update_rows
+from retire_cluster.db import insert_rows, select_rows, update_rows
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, Outcome, TaskStatus
 from tasks.models import Attempt, Task
 from tasks.rules import AttemptRow, Step, TaskRow
+
+# Worded as in the condition of the live attempts' indexes: SQLite uses a partial index only then.
+LIVE_ATTEMPT = "NOT (state = 'ended')"
 
 _TASK_COLUMNS = tuple(field.name for field in fields(TaskRow))
 _ATTEMPT_COLUMNS = tuple(field.name for field in fields(AttemptRow))
@@ -63,44 +64,45 @@ class Ledger:
     def load_attempts(self, ids: Iterable[UUID]) -> None:
         """Load attempts and their tasks; ids that do not exist are simply not there afterwards."""
         missing = [attempt_id for attempt_id in set(ids) if attempt_id not in self._attempts]
-        if missing:
-            self._load(Attempt.objects.filter(id__in=missing))
+        self._load({"id": missing})
 
     def load_live_of(self, device_ids: Iterable[str]) -> None:
         """Load every live attempt of the devices."""
-        wanted = list(set(device_ids))
-        if wanted:
-            self._load(Attempt.objects.filter(device_id__in=wanted).exclude(state="ended"))
+        self._load({"device_id": list(set(device_ids))}, also=LIVE_ATTEMPT)
 
-    def load_tasks(self, queryset: QuerySet[Task]) -> list[TaskRow]:
-        """Load and lock tasks, in the queryset's order; rows another transaction holds are left out."""
-        found = list(_locked(queryset, skip=True).values_list(*_TASK_COLUMNS))
+    def load_tasks(self, ids: Iterable[UUID]) -> list[TaskRow]:
+        """Load and lock tasks, by id; rows another transaction holds are left out."""
+        found = select_rows(Task, _TASK_COLUMNS, {"id": list(ids)}, lock="skip")
         return [self._keep_task(_task_row(values)) for values in found]
 
     def lock_task(self, task_id: UUID) -> TaskRow:
         """Load and lock one task, waiting for whoever holds it. Raises Task.DoesNotExist."""
-        values = _locked(Task.objects.filter(id=task_id)).values_list(*_TASK_COLUMNS).get()
-        return self._keep_task(_task_row(values))
+        found = select_rows(Task, _TASK_COLUMNS, {"id": [task_id]}, lock="wait")
+        if not found:
+            raise Task.DoesNotExist(f"there is no task {task_id}")
+        return self._keep_task(_task_row(found[0]))
 
-    def _load(self, queryset: QuerySet[Attempt]) -> list[AttemptRow]:
+    def _load(self, among: Mapping[str, Sequence[Any]], *, also: str = "") -> None:
         # Which tasks first, then the tasks in id order, then the attempts: one lock order everywhere.
-        task_ids = set(queryset.values_list("task_id", flat=True)) - self._tasks.keys()
-        tasks = Task.objects.filter(id__in=task_ids).order_by("id")
-        for values in _locked(tasks).values_list(*_TASK_COLUMNS):
+        task_ids = {row[0] for row in select_rows(Attempt, ("task_id",), among, also=also)}
+        wanted = list(task_ids - self._tasks.keys())
+        for values in select_rows(Task, _TASK_COLUMNS, {"id": wanted}, lock="wait"):
             self._keep_task(_task_row(values))
-        rows = [
-            _attempt_row(values) for values in _locked(queryset.order_by("id")).values_list(*_ATTEMPT_COLUMNS)
-        ]
-        return [self._keep_attempt(row) for row in rows if row.task_id in self._tasks]
+        if not task_ids:
+            return
+        for values in select_rows(Attempt, _ATTEMPT_COLUMNS, among, also=also, lock="wait"):
+            row = _attempt_row(values)
+            if row.task_id in self._tasks:
+                self._keep_attempt(row)
 
     def _keep_task(self, row: TaskRow) -> TaskRow:
         self._read_tasks.setdefault(row.id, row)
         return self._tasks.setdefault(row.id, row)
 
-    def _keep_attempt(self, row: AttemptRow) -> AttemptRow:
+    def _keep_attempt(self, row: AttemptRow) -> None:
         self._read_attempts.setdefault(row.id, row)
         self._by_device[row.device_id].add(row.id)
-        return self._attempts.setdefault(row.id, row)
+        self._attempts.setdefault(row.id, row)
 
     # --- look and change --------------------------------------------------------------------------------------
 
@@ -179,11 +181,6 @@ def enqueue(tasks: Sequence[Task]) -> None:
         task.status = TaskStatus.QUEUED
     columns = [field.attname for field in Task._meta.concrete_fields]
     insert_rows(Task, columns, [[getattr(task, name) for name in columns] for task in tasks])
-
-
-def _locked(queryset: QuerySet[Any], *, skip: bool = False) -> QuerySet[Any]:
-    """With row locks; Django leaves the clause out on SQLite, where the transaction is the lock."""
-    return queryset.select_for_update(skip_locked=skip, no_key=True)
 
 
 def _task_row(values: Sequence[Any]) -> TaskRow:

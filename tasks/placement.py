@@ -7,12 +7,14 @@ attempts inside the transaction, never counted, so nothing drifts.
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from uuid import UUID, uuid4
 
 from django.db import connection
 
 from devices.capacity import Signature
 from devices.models import Device
+from retire_cluster import db
 from retire_cluster.protocol.states import TaskStatus
 from tasks import reservations, rules
 from tasks.lifecycle import Ledger
@@ -133,12 +135,10 @@ def _confirm(devices: Sequence[DeviceView]) -> list[DeviceView]:
     """Lock the devices and derive what is free on them now; those that moved on or are cordoned drop out."""
     best = sorted(devices, key=DeviceView.score)[:CONSIDERED_DEVICES]
     by_id = {device.id: device for device in best}
-    open_sessions = dict(
-        Device.objects.filter(id__in=by_id, online=True, cordoned=False)
-        .order_by("id")
-        .select_for_update(skip_locked=True, no_key=True)
-        .values_list("id", "session")
+    rows = db.select_rows(
+        Device, ("id", "session"), {"id": list(by_id)}, also="online AND NOT cordoned", lock="skip"
     )
+    open_sessions = dict(rows)
     confirmed = [device for device in best if open_sessions.get(device.id) == device.session]
     # A second statement, so that it sees what committed before the locks were ours.
     taken = reservations.taken(device.id for device in confirmed)
@@ -151,11 +151,11 @@ def _candidates(ledger: Ledger, profile_ids: Sequence[int], room: int) -> list[C
     """The first tasks of each profile, locked, in rank order; at most twice the room there is."""
     ids = _head_tasks(profile_ids, room)
     profile_of = dict(ids)
-    queued = Task.objects.filter(id__in=profile_of, status=TaskStatus.QUEUED, cancel_requested_at=None)
-    rows = ledger.load_tasks(queued.order_by("rank", "id"))
+    rows = ledger.load_tasks(profile_of)
+    queued = [row for row in rows if row.status is TaskStatus.QUEUED and row.cancel_requested_at is None]
     return [
         Candidate(row.id, profile_of[row.id], row.avoid_device, (ledger.now - row.ready_at).total_seconds())
-        for row in rows
+        for row in sorted(queued, key=attrgetter("rank", "id"))
     ]
 
 
@@ -176,12 +176,9 @@ def _head_tasks(profile_ids: Sequence[int], room: int) -> list[tuple[UUID, int]]
 
 def _claim(ledger: Ledger, placements: Sequence[Placement]) -> list[Claim]:
     """Apply the rule to each placement and gather what the messages need."""
-    content = {
-        row.id: row
-        for row in Task.objects.filter(id__in=[placement.task_id for placement in placements]).only(
-            "id", "task_type", "payload"
-        )
-    }
+    wanted = [placement.task_id for placement in placements]
+    rows = db.select_rows(Task, ("id", "task_type", "payload"), {"id": wanted})
+    content = {task_id: (task_type, payload) for task_id, task_type, payload in rows}
     claims: list[Claim] = []
     for placement in placements:
         task = ledger.task(placement.task_id)
@@ -200,14 +197,15 @@ def _claim(ledger: Ledger, placements: Sequence[Placement]) -> list[Claim]:
     return claims
 
 
-def _message(step: rules.Step, content: Task, placement: Placement) -> Claim:
+def _message(step: rules.Step, content: tuple[str, str], placement: Placement) -> Claim:
+    task_type, payload = content
     return Claim(
         attempt_id=step.attempt.id,
         task_id=step.task.id,
         device_id=step.attempt.device_id,
         session=step.attempt.session,
-        task_type=content.task_type,
-        payload=content.payload,
+        task_type=task_type,
+        payload=payload,
         timeout_s=step.task.timeout_s,
         wait_for_go=step.task.on_device_loss == "fail",
         reservation=placement.reservation,

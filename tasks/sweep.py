@@ -101,10 +101,8 @@ def _cap(ledger: Ledger) -> None:
 
 
 def _end_backoffs(ledger: Ledger) -> None:
-    over = Task.objects.filter(status=TaskStatus.PENDING, ready_at__lte=ledger.now).order_by("ready_at")[
-        :BATCH
-    ]
-    for row in ledger.load_tasks(over):
+    over = Task.objects.filter(status=TaskStatus.PENDING, ready_at__lte=ledger.now).order_by("ready_at")
+    for row in ledger.load_tasks(over.values_list("id", flat=True)[:BATCH]):
         moved = rules.ready(row, now=ledger.now)
         if moved:
             ledger.put_task(moved)
