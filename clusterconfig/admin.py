@@ -6,7 +6,14 @@ from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
 
-from clusterconfig.models import ApiKey, ClusterIdentity, ConfigSection, JoinToken
+from clusterconfig.models import (
+    ApiKey,
+    AuditEntry,
+    ClusterIdentity,
+    ConfigChange,
+    ConfigSection,
+    JoinToken,
+)
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -52,3 +59,18 @@ class ConfigSectionAdmin(ReadOnlyAdmin):
 @admin.register(ClusterIdentity)
 class ClusterIdentityAdmin(ReadOnlyAdmin):
     list_display = ("incarnation", "created_at")
+
+
+@admin.register(ConfigChange)
+class ConfigChangeAdmin(ReadOnlyAdmin):
+    list_display = ("section", "version", "changed_at", "changed_by", "old", "new")
+    list_filter = ("section",)
+    ordering = ("-id",)
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnlyAdmin):
+    list_display = ("at", "actor", "address", "action", "target", "details", "request_id")
+    list_filter = ("action",)
+    search_fields = ("=target", "=actor", "=request_id")
+    ordering = ("-at", "-id")

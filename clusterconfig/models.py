@@ -29,6 +29,46 @@ class ConfigSection(models.Model):
         return self.name
 
 
+class ConfigChange(models.Model):
+    """Who changed which section of the configuration, when, from what to what. Append-only."""
+
+    id = models.BigAutoField(primary_key=True)
+    section = models.CharField(max_length=32)
+    version = models.PositiveIntegerField(help_text="Of the section, after the change")
+    changed_at = models.DateTimeField()
+    changed_by = models.CharField(max_length=100, default="", blank=True)
+    old = models.JSONField(help_text="Of the keys that changed")
+    new = models.JSONField()
+
+    class Meta:
+        indexes = [models.Index(fields=["section", "-id"], name="configchange_by_section")]
+
+    def __str__(self) -> str:
+        return f"{self.section} {self.version}"
+
+
+class AuditEntry(models.Model):
+    """One change of state that somebody asked for: who, from where, what, on what. Append-only."""
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=100, blank=True, help_text="Empty: a stranger, where that is allowed")
+    address = models.CharField(max_length=45, blank=True, default="")
+    action = models.CharField(max_length=50, help_text="Such as task.cancel")
+    target = models.CharField(max_length=200, blank=True, default="", help_text="An id, or several by comma")
+    details = models.JSONField(default=dict)
+    request_id = models.CharField(max_length=36, blank=True, default="")
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["-at", "-id"], name="audit_newest"),
+            models.Index(fields=["target", "-id"], name="audit_by_target"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.target}"
+
+
 class ApiKey(models.Model):
     """A client's right to call the API. `scopes` is a comma-separated list."""
 
@@ -37,6 +77,16 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=16, help_text="The first characters, to recognise the key by")
     digest = models.CharField(max_length=64, unique=True)
     scopes = models.CharField(max_length=100, default="admin")
+    task_types = models.JSONField(
+        default=list, blank=True, help_text="With `execute`: only these types; empty means all"
+    )
+    rate_limits = models.CharField(
+        max_length=100,
+        blank=True,
+        default="",
+        help_text="Such as 600/minute;10000/hour, or off; empty: the default",
+    )
+    created_by = models.CharField(max_length=100, blank=True, default="")
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
@@ -58,6 +108,7 @@ class JoinToken(models.Model):
     task_types = models.JSONField(default=list, blank=True, help_text="Empty: whatever the device offers")
     uses = models.PositiveIntegerField(default=0)
     max_uses = models.PositiveIntegerField(null=True, blank=True)
+    created_by = models.CharField(max_length=100, blank=True, default="")
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)

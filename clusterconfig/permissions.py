@@ -8,8 +8,10 @@ from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
+from clusterconfig.audit import Actor
 from clusterconfig.keys import ALL_SCOPES, KeyHolder, Scope
 from retire_cluster import hosts
+from retire_cluster.api.envelope import request_id
 
 loopback_privilege = False
 """Set by `retire-cluster-api` in its own process once it has bound a loopback socket itself; by nothing else."""
@@ -39,6 +41,16 @@ def principal(request: Request) -> str:
     if isinstance(user, KeyHolder):
         return user.principal
     return f"user:{user.get_username()}" if user is not None and user.is_authenticated else ""
+
+
+def actor(request: Request) -> Actor:
+    """The caller as the audit trail names it."""
+    return Actor(principal(request), client_address(request), request_id(request._request))
+
+
+def client_address(request: Request) -> str:
+    """The peer's address."""
+    return str(request.META.get("REMOTE_ADDR", ""))
 
 
 class OpenRead(BasePermission):

@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from clusterconfig.admin import ReadOnlyAdmin
-from devices.models import Device, Gateway, Presence
+from devices.models import Device, Gateway, Ping, Presence
 
 
 @admin.register(Device)
@@ -38,3 +38,10 @@ class PresenceAdmin(ReadOnlyAdmin):
 class GatewayAdmin(ReadOnlyAdmin):
     list_display = ("id", "host", "port", "tls", "started_at", "stopped_at")
     ordering = ("-started_at",)
+
+
+@admin.register(Ping)
+class PingAdmin(ReadOnlyAdmin):
+    list_display = ("device_id", "requested_at", "ended_at", "response_time_ms", "failure")
+    search_fields = ("=device__id",)
+    ordering = ("-requested_at",)

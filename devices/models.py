@@ -55,6 +55,8 @@ class Device(models.Model):
     status_reason = models.CharField(max_length=500, default="", blank=True)
     cordoned = models.BooleanField(default=False)
     cordon_reason = models.CharField(max_length=500, default="", blank=True)
+    draining = models.BooleanField(default=False, help_text="Cordoned, and what runs is to end")
+    drain_deadline = models.DateTimeField(null=True, help_text="Then what still runs is requeued")
     registered_at = models.DateTimeField()
     connected_at = models.DateTimeField(null=True)
     disconnected_at = models.DateTimeField(null=True)
@@ -84,3 +86,22 @@ class Presence(models.Model):
     last_seen = models.DateTimeField()
     heartbeats = models.PositiveBigIntegerField(default=0)
     metrics = models.JSONField(default=dict)
+
+
+class Ping(models.Model):
+    """A round trip somebody asked for: the gateway that owns the device sends it, and writes the answer here."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    device = models.ForeignKey(Device, on_delete=models.CASCADE)
+    requested_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    response_time_ms = models.FloatField(null=True, help_text="Null in an ended one: there was no answer")
+    failure = models.CharField(max_length=500, default="", blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["requested_at"], condition=Q(ended_at=None), name="ping_open"),
+        ]
+
+    def __str__(self) -> str:
+        return f"ping of {self.device_id}"

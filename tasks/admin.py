@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from clusterconfig.admin import ReadOnlyAdmin
-from tasks.models import Attempt, Profile, Task
+from tasks.models import Attempt, IdempotencyKey, Profile, Tally, Task
 
 
 @admin.register(Task)
@@ -46,3 +46,17 @@ class AttemptAdmin(ReadOnlyAdmin):
 class ProfileAdmin(ReadOnlyAdmin):
     list_display = ("id", "task_type", "requirements", "last_used_at")
     search_fields = ("task_type",)
+
+
+@admin.register(IdempotencyKey)
+class IdempotencyKeyAdmin(ReadOnlyAdmin):
+    list_display = ("key", "client", "created_at")
+    search_fields = ("=key",)
+    ordering = ("-id",)
+
+
+@admin.register(Tally)
+class TallyAdmin(ReadOnlyAdmin):
+    list_display = ("name", "label", "shard", "value")
+    search_fields = ("name",)
+    ordering = ("name", "label", "shard")

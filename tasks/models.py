@@ -155,3 +155,40 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.no} of {self.task_id}"
+
+
+class IdempotencyKey(models.Model):
+    """A submission a client may repeat: the same key and body name the tasks that were made for it."""
+
+    id = models.BigAutoField(primary_key=True)
+    client = models.CharField(max_length=100, help_text="The key's owner, or the address of a stranger")
+    key = models.CharField(max_length=255)
+    digest = models.CharField(max_length=64, help_text="SHA-256 of the endpoint and the body")
+    task_ids = models.JSONField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["client", "key"], name="idempotency_key_once")]
+        indexes = [models.Index(fields=["created_at"], name="idempotency_by_age")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Tally(models.Model):
+    """A counter that never falls, written in the transaction that counts. Sum over the shards to read it.
+
+    A shard is one process: two gateways never wait for each other's row.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    shard = models.CharField(max_length=36)
+    name = models.CharField(max_length=64)
+    label = models.CharField(max_length=100, blank=True, default="")
+    value = models.FloatField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["name", "label", "shard"], name="tally_once")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.label}".strip()
