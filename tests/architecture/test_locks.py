@@ -13,12 +13,13 @@ from tests.architecture.code import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # What the lock was compiled for; the oldest Python has the most requirements.
-ENVIRONMENT = {"python_version": "3.11", "python_full_version": "3.11.0", "extra": ""}
+ENVIRONMENT = {"python_version": "3.11", "python_full_version": "3.11.3", "extra": ""}
+UNPINNED = {"setuptools"}  # pip's own ground: pip-compile leaves it out on purpose
 
 
 def pins(text: str) -> dict[str, str]:
     """Version by canonical name."""
-    found = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)$", text, re.MULTILINE)
+    found = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)(?: ;.*)?$", text, re.MULTILINE)
     return {canonicalize_name(name): version for name, version in found}
 
 
@@ -77,7 +78,7 @@ def test_both_locks_name_the_same_versions() -> None:
 
 
 def test_the_lock_holds_exactly_what_is_needed() -> None:
-    assert reachable(DIRECT) == set(pins(LOCK))
+    assert reachable(DIRECT) - UNPINNED == set(pins(LOCK))
 
 
 def test_the_lock_installs_the_project_too() -> None:
