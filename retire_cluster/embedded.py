@@ -31,6 +31,7 @@ from retire_cluster.gateway.app import GatewayApp
 from retire_cluster.gateway.ingest import Identity
 from retire_cluster.listeners import Listener
 from retire_cluster.protocol.codec import MAX_FRAME_BYTES
+from retire_cluster.protocol.states import Role
 from tasks import waiting
 
 logger = logging.getLogger("retire_cluster")
@@ -208,5 +209,5 @@ def local_node_config(shape: Shape, gateway: Listener) -> AgentConfig:
         state_dir=shape.data_dir / "local-node",
         token=shape.join_token,
         device_id=shape.local_node,
-        role=None,
+        role=Role.WORKER,
     )

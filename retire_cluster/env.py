@@ -39,6 +39,11 @@ def flag(name: str, default: bool) -> bool:
     raise EnvError(f"{PREFIX}{name}: must be true or false, is {raw!r}")
 
 
+def optional_flag(name: str) -> bool | None:
+    """The same, or None when it is unset."""
+    return flag(name, default=False) if text(name, "") else None
+
+
 def choice(name: str, default: str, choices: tuple[str, ...]) -> str:
     """One of some words, in any case."""
     value = text(name, default).lower()

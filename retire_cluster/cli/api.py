@@ -24,49 +24,73 @@ def _start(argv: list[str] | None) -> None:
         running.serve(shape)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog=PROGRAM, description="REST API and, unless one runs already, gateway and a local node."
     )
-    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=port, help="port of the REST API (8081)")
-    parser.add_argument(
+    option, switch = parser.option, parser.switch
+    option("--host", lambda: env.text("API_HOST", "127.0.0.1"), help="address to listen on (127.0.0.1)")
+    option(
+        "--port",
+        lambda: env.integer("API_PORT", 8081, 0, 65_535),
+        type=port,
+        help="port of the REST API (8081)",
+    )
+    option(
         "--auth",
+        lambda: env.choice("AUTH", "", ("", "on", "all")),
         nargs="?",
         const="on",
         choices=["on", "all"],
         help="keys on loopback too; all: no open reads",
     )
-    parser.add_argument("--api-key", action="append", default=[], help="a key with every right (repeatable)")
-    parser.add_argument("--cluster-host", help="where the gateway is (localhost)")
-    parser.add_argument("--cluster-port", type=port, help="the gateway's port (8080)")
-    parser.add_argument("--cluster-bind", help="address the embedded gateway listens on (same as --host)")
-    parser.add_argument(
+    option(
+        "--api-key",
+        lambda: env.items("API_KEY"),
+        action="append",
+        help="a key with every right (repeatable)",
+    )
+    option(
+        "--cluster-host",
+        lambda: env.text("CLUSTER_HOST", "localhost"),
+        help="where the gateway is (localhost)",
+    )
+    option(
+        "--cluster-port",
+        lambda: env.integer("CLUSTER_PORT", 8080, 0, 65_535),
+        type=port,
+        help="the gateway's port (8080)",
+    )
+    option(
+        "--cluster-bind",
+        lambda: env.text("CLUSTER_BIND", ""),
+        help="address the embedded gateway listens on (same as --host)",
+    )
+    option(
         "--embedded",
+        lambda: env.optional_flag("EMBEDDED"),
         action=argparse.BooleanOptionalAction,
         help="run gateway, Celery and a local node in this process (when no gateway answers)",
     )
-    parser.add_argument("--no-local-node", action="store_true", help="this machine runs no tasks itself")
-    parser.add_argument(
-        "--hello", action="store_true", help="submit one echo at the start and show its result"
+    switch(
+        "--no-local-node",
+        lambda: env.flag("NO_LOCAL_NODE", default=False),
+        help="this machine runs no tasks itself",
+    )
+    switch(
+        "--hello",
+        lambda: env.flag("HELLO", default=False),
+        help="submit one echo at the start and show its result",
     )
     add_common(parser)
     return parser
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Fill in variables and defaults, and hand the settings what they read."""
-    arguments.host = arguments.host or env.text("API_HOST", "127.0.0.1")
-    if arguments.port is None:
-        arguments.port = env.integer("API_PORT", 8081, 0, 65_535)
-    arguments.cluster_host = arguments.cluster_host or env.text("CLUSTER_HOST", "localhost")
-    if arguments.cluster_port is None:
-        arguments.cluster_port = env.integer("CLUSTER_PORT", 8080, 0, 65_535)
+    """Derived defaults, and what the settings read."""
     arguments.cluster_bind = arguments.cluster_bind or arguments.host
     os.environ[env.PREFIX + "CLUSTER_HOST"] = arguments.cluster_host
     if arguments.cluster_port:
         os.environ[env.PREFIX + "CLUSTER_PORT"] = str(arguments.cluster_port)
-    if arguments.api_key:
-        os.environ[env.PREFIX + "API_KEY"] = ",".join(arguments.api_key)
-    if arguments.auth:
-        os.environ[env.PREFIX + "AUTH"] = arguments.auth
+    os.environ[env.PREFIX + "API_KEY"] = ",".join(arguments.api_key)
+    os.environ[env.PREFIX + "AUTH"] = arguments.auth

@@ -23,17 +23,23 @@ def _start(argv: list[str] | None) -> None:
         running.serve(shape)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="The cluster server that node agents connect to.")
-    parser.add_argument("--host", help="address to listen on (0.0.0.0)")
-    parser.add_argument("--port", type=port, help="port to listen on (8080)")
+    parser.option(
+        "--host",
+        lambda: env.text("CLUSTER_BIND", "0.0.0.0"),  # noqa: S104 the gateway's documented default, with TLS
+        help="address to listen on (0.0.0.0)",
+    )
+    parser.option(
+        "--port",
+        lambda: env.integer("CLUSTER_PORT", 8080, 0, 65_535),
+        type=port,
+        help="port to listen on (8080)",
+    )
     add_common(parser)
     return parser
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    arguments.host = arguments.host or "0.0.0.0"  # noqa: S104 the gateway's documented default, with TLS
-    if arguments.port is None:
-        arguments.port = env.integer("CLUSTER_PORT", 8080, 0, 65_535)
     if not arguments.host.strip():
         raise Usage("--host: must not be empty")

@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from retire_cluster import __version__, env
 
@@ -13,7 +14,26 @@ class Usage(ValueError):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with its complaint on one line."""
+    """argparse with its complaint on one line, and a variable behind every option."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+        self._variables: dict[str, Callable[[], Any]] = {}
+
+    def option(self, flag: str, variable: Callable[[], Any], **settings: Any) -> None:
+        """Add a flag; where it is not given, the variable's reader answers, with the default."""
+        action = self.add_argument(flag, default=None, **settings)
+        self._variables[action.dest] = variable
+
+    def switch(self, flag: str, variable: Callable[[], bool], **settings: Any) -> None:
+        """Add a flag without a value."""
+        self.option(flag, variable, action="store_true", **settings)
+
+    def read_variables(self, arguments: argparse.Namespace) -> None:
+        """Fill in what no flag said. Raises env.EnvError."""
+        for name, read in self._variables.items():
+            if getattr(arguments, name) is None:
+                setattr(arguments, name, read())
 
     def error(self, message: str) -> None:  # type: ignore[override]  # argparse says NoReturn: this raises
         raise Usage(message)
@@ -30,17 +50,25 @@ def port(text: str) -> int:
     return number
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
+def add_common(parser: Parser) -> None:
     """Flags both servers have."""
     parser.add_argument("--data-dir", type=Path, help="database and secrets (~/.retire-cluster)")
-    parser.add_argument("--insecure-plain", action="store_true", help="no TLS for agents, on any address")
-    parser.add_argument("--no-migrate", action="store_true", help="refuse to start rather than migrate")
+    parser.switch(
+        "--insecure-plain",
+        lambda: env.flag("INSECURE_PLAIN", default=False),
+        help="no TLS for agents, on any address",
+    )
+    parser.switch(
+        "--no-migrate",
+        lambda: env.flag("NO_MIGRATE", default=False),
+        help="refuse to start rather than migrate",
+    )
     parser.add_argument("--debug", action="store_true", help="detailed log and error traces")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Hand flags to the settings, which read variables."""
+    """Hand flags to the settings, which read variables themselves."""
     if arguments.data_dir is not None:
         os.environ[env.PREFIX + "DATA_DIR"] = str(arguments.data_dir.expanduser().resolve())
     if arguments.debug:
@@ -48,11 +76,12 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def parse(
-    parser: argparse.ArgumentParser, argv: list[str] | None, check: Callable[[argparse.Namespace], None]
+    parser: Parser, argv: list[str] | None, check: Callable[[argparse.Namespace], None]
 ) -> argparse.Namespace:
-    """Parse, check and export. Raises Usage."""
+    """Parse, read variables, check and export. Raises Usage."""
     try:
         arguments = parser.parse_args(argv)
+        parser.read_variables(arguments)
         check(arguments)
     except env.EnvError as error:
         raise Usage(str(error)) from None

@@ -29,7 +29,7 @@ NAMED: tuple[tuple[Any, str], ...] = (
     (messages.Percent, "percent"),
 )
 VARIABLE = re.compile(r"RETIRE_CLUSTER_[A-Z][A-Z_]*[A-Z]")
-ENV_READERS = frozenset({"text", "integer", "flag", "choice", "items", "path"})
+ENV_READERS = frozenset({"text", "integer", "flag", "optional_flag", "choice", "items", "path"})
 
 
 def sections(text: str) -> dict[str, str]:
@@ -146,7 +146,7 @@ def flags(source: Source) -> set[str]:
     return {
         argument.value
         for node in ast.walk(source.tree)
-        if isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] in {"add_argument", "option"}
+        if isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] in {"add_argument", "option", "switch"}
         for argument in node.args
         if isinstance(argument, ast.Constant)
         and isinstance(argument.value, str)

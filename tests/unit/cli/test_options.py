@@ -1,0 +1,129 @@
+"""Every flag of every command has a variable; the flag beats it; a bad value is one line that names it."""
+
+import argparse
+
+import pytest
+
+from retire_cluster.cli import api, gateway, worker
+from retire_cluster.cli.options import Parser, Usage, parse
+
+SERVERS: dict[str, Parser] = {"api": api._parser(), "gateway": gateway._parser()}
+CHECKS = {"api": api._check, "gateway": gateway._check}
+# One-shot actions: they say what this very call is for, and would be a trap in an environment.
+ONE_SHOT = {"--help", "--version", "--test"}
+# Read by the settings, for every process, not only for the command: (flag, variable, value of both, default).
+BY_SETTINGS = {"--data-dir": "DATA_DIR", "--debug": "DEBUG"}
+# flag -> (variable, its text, what it means, the flag's arguments, what they mean)
+CASES: dict[str, dict[str, tuple[str, str, object, list[str], object]]] = {
+    "api": {
+        "--host": ("API_HOST", "192.0.2.1", "192.0.2.1", ["--host", "::1"], "::1"),
+        "--port": ("API_PORT", "9001", 9001, ["--port", "9002"], 9002),
+        "--auth": ("AUTH", "all", "all", ["--auth"], "on"),
+        "--api-key": ("API_KEY", "a,b", ["a", "b"], ["--api-key", "c"], ["c"]),
+        "--cluster-host": ("CLUSTER_HOST", "there", "there", ["--cluster-host", "here"], "here"),
+        "--cluster-port": ("CLUSTER_PORT", "9003", 9003, ["--cluster-port", "9004"], 9004),
+        "--cluster-bind": ("CLUSTER_BIND", "0.0.0.0", "0.0.0.0", ["--cluster-bind", "::"], "::"),
+        "--embedded": ("EMBEDDED", "yes", True, ["--no-embedded"], False),
+        "--no-embedded": ("EMBEDDED", "no", False, ["--embedded"], True),
+        "--no-local-node": ("NO_LOCAL_NODE", "1", True, ["--no-local-node"], True),
+        "--hello": ("HELLO", "on", True, ["--hello"], True),
+        "--insecure-plain": ("INSECURE_PLAIN", "1", True, ["--insecure-plain"], True),
+        "--no-migrate": ("NO_MIGRATE", "true", True, ["--no-migrate"], True),
+    },
+    "gateway": {
+        "--host": ("CLUSTER_BIND", "192.0.2.1", "192.0.2.1", ["--host", "::1"], "::1"),
+        "--port": ("CLUSTER_PORT", "9001", 9001, ["--port", "9002"], 9002),
+        "--insecure-plain": ("INSECURE_PLAIN", "1", True, ["--insecure-plain"], True),
+        "--no-migrate": ("NO_MIGRATE", "true", True, ["--no-migrate"], True),
+    },
+}
+ROWS = [(command, flag) for command, cases in CASES.items() for flag in cases]
+
+
+def flags(parser: argparse.ArgumentParser) -> set[str]:
+    return {text for action in parser._actions for text in action.option_strings if text.startswith("--")}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No variable of the machine counts, and none that a parse exports survives the test."""
+    for name in {case[0] for cases in CASES.values() for case in cases.values()} | {"DEBUG"}:
+        monkeypatch.setenv(f"RETIRE_CLUSTER_{name}", "")
+    return monkeypatch
+
+
+def parsed(command: str, *argv: str) -> argparse.Namespace:
+    return parse(SERVERS[command], list(argv), CHECKS[command])
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_every_flag_of_a_server_has_a_variable(command: str) -> None:
+    assert flags(SERVERS[command]) - ONE_SHOT - BY_SETTINGS.keys() == CASES[command].keys()
+
+
+def test_every_flag_of_the_agent_has_a_variable() -> None:
+    text = worker.build_parser().format_help()
+    assert "RETIRE_CLUSTER_<OPTION>" in text  # tests/unit/agent/test_config.py tries each
+
+
+@pytest.mark.parametrize(("command", "flag"), ROWS)
+def test_the_variable_counts(command: str, flag: str, environment: pytest.MonkeyPatch) -> None:
+    variable, text, meaning, _, _ = CASES[command][flag]
+    environment.setenv(f"RETIRE_CLUSTER_{variable}", text)
+    assert getattr(parsed(command), _destination(command, flag)) == meaning
+
+
+@pytest.mark.parametrize(("command", "flag"), ROWS)
+def test_the_flag_beats_the_variable(command: str, flag: str, environment: pytest.MonkeyPatch) -> None:
+    variable, text, _, argv, meaning = CASES[command][flag]
+    environment.setenv(f"RETIRE_CLUSTER_{variable}", text)
+    assert getattr(parsed(command, *argv), _destination(command, flag)) == meaning
+
+
+def _destination(command: str, flag: str) -> str:
+    return next(action.dest for action in SERVERS[command]._actions if flag in action.option_strings)
+
+
+def test_without_flag_and_variable_the_documented_defaults_hold() -> None:
+    found = vars(parsed("api"))
+    assert (found["host"], found["port"], found["cluster_host"], found["cluster_port"]) == (
+        "127.0.0.1",
+        8081,
+        "localhost",
+        8080,
+    )
+    assert found["cluster_bind"] == "127.0.0.1"
+    assert found["embedded"] is None
+    assert not any(found[name] for name in ("no_local_node", "no_migrate", "insecure_plain", "hello"))
+    gateway_defaults = vars(parsed("gateway"))
+    assert (gateway_defaults["host"], gateway_defaults["port"]) == ("0.0.0.0", 8080)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("API_PORT", "many"),
+        ("API_PORT", "70000"),
+        ("AUTH", "perhaps"),
+        ("EMBEDDED", "maybe"),
+        ("NO_LOCAL_NODE", "maybe"),
+        ("NO_MIGRATE", "2"),
+        ("INSECURE_PLAIN", "x"),
+        ("HELLO", "hello"),
+    ],
+)
+def test_a_bad_variable_is_one_line_that_names_it(
+    variable: str, text: str, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv(f"RETIRE_CLUSTER_{variable}", text)
+    with pytest.raises(Usage, match=rf"^RETIRE_CLUSTER_{variable}: .+{text}") as caught:
+        parsed("api")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("argv", [["--port", "many"], ["--auth", "perhaps"], ["--nonsense"], ["stray"]])
+def test_a_bad_flag_is_one_line(argv: list[str]) -> None:
+    with pytest.raises(Usage) as caught:
+        parsed("api", *argv)
+    assert argv[0] in str(caught.value)
+    assert "\n" not in str(caught.value)
