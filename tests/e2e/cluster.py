@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,18 +38,30 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) 
     raise AssertionError(f"waited {seconds:g} s in vain for {what}")
 
 
+def clean_environment() -> dict[str, str]:
+    """This process's environment without settings of ours, and without those the tests run under."""
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("RETIRE_CLUSTER_", "DJANGO_", "PYTEST_"))
+    }
+
+
 class Process:
     """One of our commands, its output in a file."""
 
-    def __init__(self, output: Path, command: str, *arguments: str) -> None:
+    def __init__(
+        self, output: Path, command: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.output = output
-        environment = {
-            key: value for key, value in os.environ.items() if not key.startswith("RETIRE_CLUSTER_")
-        }
         with output.open("ab") as stream:
             self._process = subprocess.Popen(
-                [BIN / command, *arguments], stdout=stream, stderr=subprocess.STDOUT, env=environment
+                [BIN / command, *arguments],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=clean_environment() if environment is None else environment,
             )
+        self.pid = self._process.pid
 
     def said(self) -> str:
         return self.output.read_text()
@@ -75,6 +87,9 @@ class Cluster:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.directory.mkdir(exist_ok=True)
+        self.variables: dict[str, str] = {}  # for every process
+        self.lives = 1  # another one is another, empty data directory
         self.port, self.gateway_port = free_port(), free_port()
         self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=70)
         self.processes: list[Process] = []
@@ -82,7 +97,7 @@ class Cluster:
 
     def start(self, *flags: str) -> Process:
         """Start the server and wait until it is healthy."""
-        arguments = ("--port", str(self.port), "--cluster-port", str(self.gateway_port))
+        arguments = ("--port", str(self.port), "--cluster-port", str(self.gateway_port), "--no-rate-limit")
         server = self._spawn(
             "server", "retire-cluster-api", *arguments, "--data-dir", str(self.data_dir), *flags
         )
@@ -91,7 +106,15 @@ class Cluster:
 
     @property
     def data_dir(self) -> Path:
-        return self.directory / "server-data"
+        return self.directory / f"server-data-{self.lives}"
+
+    def start_gateway(self, *flags: str) -> Process:
+        """Start a gateway alone and wait until it listens."""
+        where = ("--host", "127.0.0.1", "--port", str(self.gateway_port), "--data-dir", str(self.data_dir))
+        gateway = self._spawn("gateway", "retire-cluster-main", *where, *flags)
+        address = f"http://127.0.0.1:{self.gateway_port}/node/health"
+        until(lambda: httpx.get(address).status_code == 200, "the gateway's health")
+        return gateway
 
     def join(self, device_id: str, *flags: str, token: str = "") -> Process:
         """Start an agent with the token the server left for local tools."""
@@ -110,7 +133,8 @@ class Cluster:
         )
 
     def _spawn(self, name: str, command: str, *arguments: str) -> Process:
-        process = Process(self.directory / f"{name}.log", command, *arguments)
+        environment = {**clean_environment(), **self.variables}
+        process = Process(self.directory / f"{name}.log", command, *arguments, environment=environment)
         self.processes.append(process)
         return process
 
