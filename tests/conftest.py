@@ -1,6 +1,11 @@
 """Fixtures and rules for every test."""
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no defect of ours: timings belong in benchmarks.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 _left_out: list[str] = []
 

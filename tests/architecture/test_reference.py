@@ -146,7 +146,8 @@ def flags(source: Source) -> set[str]:
     return {
         argument.value
         for node in ast.walk(source.tree)
-        if isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] in {"add_argument", "option", "switch"}
+        if isinstance(node, ast.Call)
+        and dotted(node.func).rpartition(".")[2] in {"add_argument", "option", "switch"}
         for argument in node.args
         if isinstance(argument, ast.Constant)
         and isinstance(argument.value, str)

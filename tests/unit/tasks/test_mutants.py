@@ -1,0 +1,126 @@
+"""The model sees what it is for: each rule taken away breaks a promise, and the model says which."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from retire_cluster.agent.ledger import Instruction, Ledger
+from retire_cluster.protocol.messages import Assign
+from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Outcome, TaskStatus
+from tasks import reconcile, rules
+from tests.unit.tasks import model
+from tests.unit.tasks.model import FAIL, REQUEUE, Budget
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def no_round_check(patch: pytest.MonkeyPatch) -> None:
+    def adoptable(task: rules.TaskRow, attempt: rules.AttemptRow) -> bool:
+        return (
+            task.status is TaskStatus.QUEUED
+            and task.cancel_requested_at is None
+            and attempt.outcome in (Outcome.RETURNED, Outcome.LOST)
+        )
+
+    patch.setattr(rules, "adoptable", adoptable)
+    patch.setattr(reconcile, "adoptable", adoptable)
+
+
+def no_precedence_of_cancel(patch: pytest.MonkeyPatch) -> None:
+    lose = rules.lose
+
+    def forgetful(task: rules.TaskRow, attempt: rules.AttemptRow, **rest: Any) -> rules.Step | None:
+        step = lose(replace(task, cancel_requested_at=None), attempt, **rest)
+        return step and replace(step, task=replace(step.task, cancel_requested_at=task.cancel_requested_at))
+
+    patch.setattr(rules, "lose", forgetful)
+
+
+def no_tombstones(patch: pytest.MonkeyPatch) -> None:
+    def is_known(ledger: Ledger, attempt: str) -> bool:
+        return any(attempt == held for held, _ in ledger.held())
+
+    patch.setattr(Ledger, "_is_known", is_known)
+
+
+def no_waiting_for_go(patch: pytest.MonkeyPatch) -> None:
+    assign = Ledger.assign
+
+    def eager(ledger: Ledger, message: Assign, *, refuse: str | None) -> list[Instruction]:
+        return assign(ledger, replace(message, wait_for_go=False), refuse=refuse)
+
+    patch.setattr(Ledger, "assign", eager)
+
+
+def no_comparison_at_heartbeats(patch: pytest.MonkeyPatch) -> None:
+    def silent(
+        device_id: str, session: int, held: Mapping[UUID, HeldState], rows: reconcile.Rows
+    ) -> Iterable[reconcile.Action]:
+        return ()
+
+    patch.setattr(reconcile, "at_heartbeat", silent)
+
+
+def late_results_count(patch: pytest.MonkeyPatch) -> None:
+    finish = rules.finish
+
+    def generous(
+        task: rules.TaskRow, attempt: rules.AttemptRow, report: rules.Report, **rest: Any
+    ) -> rules.Step:
+        if task.status in (TaskStatus.ASSIGNED, TaskStatus.RUNNING) and not attempt.reported:
+            attempt = replace(attempt, state=AttemptState.RUNNING)
+        return finish(task, attempt, report, **rest)
+
+    patch.setattr(rules, "finish", generous)
+
+
+def claims_need_no_queue(patch: pytest.MonkeyPatch) -> None:
+    lose = rules.lose
+
+    def careless(task: rules.TaskRow, attempt: rules.AttemptRow, **rest: Any) -> rules.Step | None:
+        step = lose(task, attempt, **rest)
+        # The task is queued again, the attempt stays alive.
+        return step and (replace(step, attempt=attempt) if step.task.status is TaskStatus.QUEUED else step)
+
+    patch.setattr(rules, "lose", careless)
+
+
+MUTANTS: tuple[tuple[Patch, DeviceLossPolicy, Budget, str], ...] = (
+    (no_round_check, FAIL, Budget(expiries=1, retries=1), "an attempt of another round is live"),
+    (
+        no_precedence_of_cancel,
+        REQUEUE,
+        Budget(expiries=1, cancels=1),
+        "a cancelled task went back to the queue",
+    ),
+    (no_tombstones, REQUEUE, Budget(repeats=1), "an attempt was started twice"),
+    (no_waiting_for_go, FAIL, Budget(expiries=1), "at-most-once was started twice"),
+    (no_comparison_at_heartbeats, FAIL, Budget(drops=1), "it does not settle"),
+    (late_results_count, REQUEUE, Budget(expiries=1), "live attempts"),
+    (claims_need_no_queue, REQUEUE, Budget(expiries=1), "queued with 1 live attempts"),
+)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "policy", "budget", "promise"), MUTANTS, ids=lambda item: getattr(item, "__name__", "")
+)
+def test_a_rule_taken_away_is_noticed(
+    mutate: Patch,
+    policy: DeviceLossPolicy,
+    budget: Budget,
+    promise: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mutate(monkeypatch)
+    with pytest.raises(model.Violation, match=promise):
+        model.check_settling(model.explore(model.initial(policy, budget)))
+
+
+@pytest.mark.parametrize(
+    ("policy", "budget"), sorted({(policy, budget) for _, policy, budget, _ in MUTANTS}), ids=str
+)
+def test_with_the_rules_in_place_the_same_explorations_pass(policy: DeviceLossPolicy, budget: Budget) -> None:
+    model.check_settling(model.explore(model.initial(policy, budget)))
