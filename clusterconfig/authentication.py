@@ -8,22 +8,41 @@ from rest_framework.request import Request
 
 from clusterconfig import keys
 
+VERDICT = "retire_cluster.key"
+"""Key in a request's META; not a header's name, so no client can set it."""
+
 
 class ApiKeyAuthentication(BaseAuthentication):
     """A wrong key is refused even where none is needed: its owner wants to know."""
 
     def authenticate(self, request: Request) -> tuple[keys.KeyHolder, str] | None:
-        offered = offered_keys(request._request)
-        if not offered:
-            return None
         try:
-            holders = [keys.verify(key, now=timezone.now()) for key in offered]
+            holder = identify(request._request)
         except keys.KeyRefusedError as refusal:
             raise AuthenticationFailed(str(refusal)) from None
-        return holders[0], "key"
+        return (holder, "key") if holder else None
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="retire-cluster"'
+
+
+def identify(request: HttpRequest) -> keys.KeyHolder | None:
+    """Whose key the request presents; None without one. Raises KeyRefusedError. Looked up once per request."""
+    if VERDICT not in request.META:
+        request.META[VERDICT] = _verdict(offered_keys(request))
+    verdict: keys.KeyHolder | keys.KeyRefusedError | None = request.META[VERDICT]
+    if isinstance(verdict, keys.KeyRefusedError):
+        raise verdict
+    return verdict
+
+
+def _verdict(offered: list[str]) -> keys.KeyHolder | keys.KeyRefusedError | None:
+    """Of several keys all must be right, and the first one counts."""
+    try:
+        holders = [keys.verify(key, now=timezone.now()) for key in offered]
+    except keys.KeyRefusedError as refusal:
+        return refusal
+    return holders[0] if holders else None
 
 
 def offered_keys(request: HttpRequest) -> list[str]:

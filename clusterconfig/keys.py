@@ -4,15 +4,18 @@ Keys given by `--api-key` or RETIRE_CLUSTER_API_KEY may be any text; they are co
 """
 
 import hmac
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Q
 
+from clusterconfig import audit
 from clusterconfig.models import ApiKey
 from retire_cluster import datadir
 from retire_cluster.credentials import API_KEY_PREFIX, digest, new_secret
@@ -38,10 +41,17 @@ ALL_SCOPES = frozenset(Scope)
 
 @dataclass(frozen=True, slots=True)
 class KeyHolder:
-    """Whoever presented a valid key; stands where Django has a user."""
+    """Whoever presented a valid key; stands where Django has a user.
+
+    `task_types` narrows what `execute` allows, `rate_limits` replaces the default ones; both empty: they do not.
+    `key_id` is the row's id, or the short digest of a configured key.
+    """
 
     principal: str
     scopes: frozenset[Scope]
+    key_id: str
+    task_types: frozenset[str] = frozenset()
+    rate_limits: str = ""
 
     is_authenticated = True
     is_anonymous = False
@@ -57,19 +67,64 @@ class KeyRefusedError(Exception):
     """The key opens nothing; the message says why and what to do."""
 
 
+class OwnKeyError(Exception):
+    """The key to be revoked is the one that asks."""
+
+
 def create(
-    name: str, scopes: Iterable[Scope], *, now: datetime, expires_at: datetime | None = None
+    name: str,
+    scopes: Iterable[Scope],
+    *,
+    now: datetime,
+    expires_at: datetime | None = None,
+    task_types: Sequence[str] = (),
+    rate_limits: str = "",
+    actor: audit.Actor = audit.SYSTEM,
 ) -> tuple[str, ApiKey]:
     """A new key and its row; the key's text cannot be had again."""
     key = new_secret(API_KEY_PREFIX)
-    return key, _store(key, name, scopes, now=now, expires_at=expires_at)
+    fields = {"expires_at": expires_at, "task_types": list(task_types), "rate_limits": rate_limits}
+    return key, _store(key, name, scopes, now=now, actor=actor, **fields)
+
+
+def revoke(key_id: uuid.UUID, *, now: datetime, actor: audit.Actor, own_too: bool = False) -> ApiKey:
+    """End a key for good; one that is revoked already stays as it is.
+
+    Raises ApiKey.DoesNotExist, and OwnKeyError for the caller's own key unless `own_too`: by mistake it locks out.
+    """
+    with write_transaction():
+        row = ApiKey.objects.select_for_update().get(pk=key_id)
+        if actor.principal == principal_of(row) and not own_too:
+            raise OwnKeyError
+        if row.revoked_at is None:
+            row.revoked_at = now
+            row.save(update_fields=["revoked_at"])
+            audit.record(
+                "key.revoke",
+                str(row.pk),
+                actor=actor,
+                now=now,
+                details={"name": row.name, "prefix": row.prefix},
+            )
+    return row
+
+
+def principal_of(row: ApiKey) -> str:
+    """How a key is named as the author of what it did."""
+    return f"key:{row.prefix}"
+
+
+def scopes_of(row: ApiKey) -> list[str]:
+    """The scopes a key was given, without those they include."""
+    return [word for word in row.scopes.split(",") if word]
 
 
 def verify(key: str, *, now: datetime) -> KeyHolder:
     """Whose key it is. Raises KeyRefusedError. One query, by the hash: no comparison leaks how much matched."""
     for configured in settings.API_KEYS:
         if hmac.compare_digest(digest(configured), digest(key)):
-            return KeyHolder(f"key:configured-{digest(key)[:8]}", ALL_SCOPES)
+            short = f"configured-{digest(key)[:8]}"
+            return KeyHolder(f"key:{short}", ALL_SCOPES, short)
     row = ApiKey.objects.filter(digest=digest(key)).first()
     if row is None:
         raise KeyRefusedError("this API key is not known here")
@@ -78,7 +133,9 @@ def verify(key: str, *, now: datetime) -> KeyHolder:
     if row.expires_at is not None and row.expires_at <= now:
         raise KeyRefusedError("this API key has expired; ask an administrator for a new one")
     _note_use(row, now)
-    return KeyHolder(f"key:{row.prefix}", _scopes(row.scopes))
+    return KeyHolder(
+        principal_of(row), _effective(row), str(row.pk), frozenset(row.task_types), row.rate_limits
+    )
 
 
 def ensure_admin_key(data_dir: Path, *, now: datetime) -> tuple[str, bool]:
@@ -90,7 +147,7 @@ def ensure_admin_key(data_dir: Path, *, now: datetime) -> tuple[str, bool]:
     made = new_secret(API_KEY_PREFIX)
     key = datadir.read_or_create(file, lambda: made)
     if key == made:
-        _store(key, "made at first start", [Scope.ADMIN], now=now)
+        _store(key, "made at first start", [Scope.ADMIN], now=now, actor=audit.SYSTEM)
         return key, True
     if ApiKey.objects.filter(digest=digest(key)).filter(_usable(now)).exists():
         return key, False
@@ -100,27 +157,31 @@ def ensure_admin_key(data_dir: Path, *, now: datetime) -> tuple[str, bool]:
 
 
 def _store(
-    key: str, name: str, scopes: Iterable[Scope], *, now: datetime, expires_at: datetime | None = None
+    key: str, name: str, scopes: Iterable[Scope], *, now: datetime, actor: audit.Actor, **fields: Any
 ) -> ApiKey:
     with write_transaction():
-        return ApiKey.objects.create(
+        row = ApiKey.objects.create(
             name=name,
             prefix=key[:PREFIX_CHARACTERS],
             digest=digest(key),
             scopes=",".join(sorted(scopes)),
             created_at=now,
-            expires_at=expires_at,
+            created_by=actor.principal,
+            **fields,
         )
+        details = {"name": name, "prefix": row.prefix, "scopes": scopes_of(row)}
+        audit.record("key.create", str(row.pk), actor=actor, now=now, details=details)
+    return row
 
 
 def _usable(now: datetime) -> Q:
     return Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
 
 
-def _scopes(stored: str) -> frozenset[Scope]:
-    """Scopes of a row; words this version does not know grant nothing."""
+def _effective(row: ApiKey) -> frozenset[Scope]:
+    """Scopes with those they include; words this version does not know grant nothing."""
     known = {scope.value: scope for scope in Scope}
-    scopes = frozenset(known[word] for word in stored.split(",") if word in known)
+    scopes = frozenset(known[word] for word in scopes_of(row) if word in known)
     if Scope.ADMIN in scopes:
         return ALL_SCOPES
     return scopes | {Scope.SUBMIT} if Scope.EXECUTE in scopes else scopes

@@ -49,12 +49,21 @@ class SchedulerSection:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionSection:
+    """How many days history is kept; an hourly job deletes what is older."""
+
+    tasks_days: int = _bounded(30, 1, 3650)
+    audit_days: int = _bounded(365, 1, 3650)
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterSettings:
     """All sections, and a version that grows with every change."""
 
     server: ServerSection = ServerSection()
     heartbeat: HeartbeatSection = HeartbeatSection()
     scheduler: SchedulerSection = SchedulerSection()
+    retention: RetentionSection = RetentionSection()
     version: int = 0
 
 
@@ -62,25 +71,45 @@ SECTIONS: dict[str, type[Any]] = {
     "server": ServerSection,
     "heartbeat": HeartbeatSection,
     "scheduler": SchedulerSection,
+    "retention": RetentionSection,
 }
 
 
 def build(section: str, values: Mapping[str, Any]) -> Any:
     """A section from stored or submitted values; missing ones are defaults. Raises ConfigError."""
+    for problem in problems(section, values):
+        raise problem
+    return SECTIONS[section](**values)
+
+
+def problems(section: str, values: Mapping[str, Any]) -> list[ConfigError]:
+    """Everything that is wrong with the values of a section."""
     cls = SECTIONS[section]
     fields = {item.name: item for item in dataclasses.fields(cls)}
-    for key, value in values.items():
-        if key not in fields:
-            raise ConfigError(f"{section}.{key}", "is not a setting")
-        _check(f"{section}.{key}", value, fields[key].metadata)
-    built = cls(**values)
-    if isinstance(built, HeartbeatSection) and built.timeout <= built.interval:
-        raise ConfigError("heartbeat.timeout", f"must be more than the interval ({built.interval})")
-    return built
+    found = [
+        ConfigError(f"{section}.{key}", reason)
+        for key, value in values.items()
+        if (reason := _judge(value, fields[key].metadata) if key in fields else _unknown(fields))
+    ]
+    if not found and cls is HeartbeatSection:
+        found = _judge_together(HeartbeatSection(**values))
+    return found
 
 
-def _check(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
+def _unknown(fields: Mapping[str, Any]) -> str:
+    return f"is not a setting of this section; it has {', '.join(fields)}"
+
+
+def _judge(value: Any, bounds: Mapping[str, Any]) -> str:
+    """What is wrong with a value; empty when nothing is."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(name, "must be a whole number")
+        return "must be a whole number"
     if not bounds["low"] <= value <= bounds["high"]:
-        raise ConfigError(name, f"must be {bounds['low']} to {bounds['high']}")
+        return f"must be {bounds['low']} to {bounds['high']}"
+    return ""
+
+
+def _judge_together(heartbeat: HeartbeatSection) -> list[ConfigError]:
+    if heartbeat.timeout > heartbeat.interval:
+        return []
+    return [ConfigError("heartbeat.timeout", f"must be more than the interval ({heartbeat.interval})")]

@@ -8,16 +8,21 @@ secret: the server stores a hash of the secret and ignores the link.
 import hmac
 import re
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from django.db.models import F
 
+from clusterconfig import audit
 from clusterconfig.models import JoinToken
 from retire_cluster import datadir
 from retire_cluster.credentials import JOIN_TOKEN_PREFIX, digest
+from retire_cluster.db import write_transaction
 
 LOCAL_TOKEN_FILE = "join-token"  # noqa: S105 a file name
+TOKEN_ID = re.compile(r"[0-9a-f]{16}")
 _FORM = re.compile(JOIN_TOKEN_PREFIX + r"([0-9a-f]{16})_([0-9a-f]{64})(?:_([0-9a-f]{64}|plain))?")
 
 
@@ -25,20 +30,55 @@ class TokenRefused(Exception):
     """The token does not admit a device; the message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What devices that join with a token are given, whatever they say of themselves; empty: their own word."""
+
+    role: str = ""
+    tags: Sequence[str] = ()
+    task_types: Sequence[str] = ()
+    max_slots: int | None = None
+
+
 def create(
-    name: str, *, now: datetime, max_uses: int | None = None, expires_at: datetime | None = None
-) -> str:
-    """Store a new token and return its text, without a link. It cannot be shown again."""
+    name: str,
+    *,
+    now: datetime,
+    max_uses: int | None = None,
+    expires_at: datetime | None = None,
+    preset: Preset | None = None,
+    actor: audit.Actor = audit.SYSTEM,
+) -> tuple[str, JoinToken]:
+    """A new token's text, without a link, and its row. The text cannot be had again."""
     token_id, secret = secrets.token_hex(8), secrets.token_hex(32)
-    JoinToken.objects.create(
-        id=token_id,
-        name=name,
-        digest=digest(secret),
-        created_at=now,
-        max_uses=max_uses,
-        expires_at=expires_at,
-    )
-    return f"{JOIN_TOKEN_PREFIX}{token_id}_{secret}"
+    preset = preset or Preset()
+    with write_transaction():
+        row = JoinToken.objects.create(
+            id=token_id,
+            name=name,
+            digest=digest(secret),
+            role=preset.role,
+            tags=list(preset.tags),
+            task_types=list(preset.task_types),
+            max_slots=preset.max_slots,
+            created_at=now,
+            created_by=actor.principal,
+            max_uses=max_uses,
+            expires_at=expires_at,
+        )
+        audit.record("token.create", token_id, actor=actor, now=now, details={"name": name})
+    return f"{JOIN_TOKEN_PREFIX}{token_id}_{secret}", row
+
+
+def revoke(token_id: str, *, now: datetime, actor: audit.Actor) -> JoinToken:
+    """Admit no further device; one that is revoked already stays as it is. Raises JoinToken.DoesNotExist."""
+    with write_transaction():
+        row = JoinToken.objects.select_for_update().get(pk=token_id)
+        if row.revoked_at is None:
+            row.revoked_at = now
+            row.save(update_fields=["revoked_at"])
+            audit.record("token.revoke", token_id, actor=actor, now=now, details={"name": row.name})
+    return row
 
 
 def redeem(text: str, *, now: datetime, reusable: str = "") -> JoinToken | None:
@@ -69,15 +109,21 @@ def local_token(directory: Path, *, link: str, now: datetime) -> str:
     The file always carries the link of the gateway as it speaks now, which may change from start to start.
     """
     file = directory / LOCAL_TOKEN_FILE
-    text = datadir.read_or_create(file, lambda: create("made at first start", now=now))
+    text = datadir.read_or_create(file, lambda: create("made at first start", now=now)[0])
     form = _FORM.fullmatch(text)
     if form is None or not JoinToken.objects.filter(id=form[1], revoked_at=None).exists():
         # Another database, or the token was revoked: a file that opens nothing helps nobody.
-        text = create("made at first start", now=now)
+        text, _ = create("made at first start", now=now)
     wanted = with_link(text, link)
     if file.read_text().strip() != wanted:
         datadir.write_private(file, wanted)
     return wanted
+
+
+def link_of(text: str) -> str:
+    """What a token says about the gateway's link; empty when it says nothing."""
+    form = _FORM.fullmatch(text)
+    return (form[3] or "") if form else ""
 
 
 def with_link(text: str, link: str) -> str:

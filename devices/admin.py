@@ -18,10 +18,11 @@ class DeviceAdmin(ReadOnlyAdmin):
         "cpu_count",
         "memory_mb",
         "cordoned",
+        "draining",
         "registered_at",
         "removed_at",
     )
-    list_filter = ("online", "cordoned", "role", "platform")
+    list_filter = ("online", "cordoned", "draining", "role", "platform")
     search_fields = ("id", "ip_address")
     ordering = ("-registered_at", "id")
     exclude = ("secret_digest",)

@@ -72,7 +72,14 @@ class Device(models.Model):
             models.CheckConstraint(condition=Q(slots__gte=1), name="device_slots_positive"),
         ]
         indexes = [
-            models.Index(fields=["gateway"], condition=Q(online=True), name="device_online_by_gateway")
+            models.Index(fields=["gateway"], condition=Q(online=True), name="device_online_by_gateway"),
+            # What gateways look for each second; both are nearly always empty.
+            models.Index(
+                fields=["gateway"],
+                condition=Q(removed_at__isnull=False, gateway__isnull=False),
+                name="device_to_dismiss",
+            ),
+            models.Index(fields=["drain_deadline"], condition=Q(draining=True), name="device_draining"),
         ]
 
     def __str__(self) -> str:
@@ -86,6 +93,7 @@ class Presence(models.Model):
     last_seen = models.DateTimeField()
     heartbeats = models.PositiveBigIntegerField(default=0)
     metrics = models.JSONField(default=dict)
+    history = models.JSONField(default=list, help_text="The latest metrics with their times, oldest first")
 
 
 class Ping(models.Model):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from devices.models import Device  # noqa: F401  named in the base class below
 
 MB_PER_GB = 1024
+SERVER_GRADE = Q(cpu_count__gte=8, memory_mb__gte=16 * MB_PER_GB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,14 @@ class OfferedTypes:
 
     types: dict[str, int]
     devices: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Attempts on a device: those that run, and those not over yet, offered ones included."""
+
+    running: int = 0
+    live: int = 0
 
 
 class DeviceQuerySet(models.QuerySet["Device"]):
@@ -44,17 +53,16 @@ class DeviceQuerySet(models.QuerySet["Device"]):
             )
         return queryset
 
-    def running_counts(self, device_ids: Sequence[str]) -> dict[str, int]:
-        """How many attempts run on each device now. One query, answered by the index on live attempts."""
-        attempts: Any = apps.get_model(
-            "tasks", "Attempt"
-        )  # tasks is the layer above: by name, as the relation is
+    def loads(self, device_ids: Sequence[str]) -> dict[str, Load]:
+        """What devices work on now; those without work are missing. One query, by the index on live attempts."""
+        # tasks is the layer above: by name, as the relation is
+        attempts: Any = apps.get_model("tasks", "Attempt")
         rows = (
-            attempts.objects.filter(~Q(state="ended"), state="running", device_id__in=device_ids)
+            attempts.objects.filter(~Q(state="ended"), device_id__in=device_ids)
             .values_list("device_id")
-            .annotate(running=Count("pk"))
+            .annotate(live=Count("pk"), running=Count("pk", filter=Q(state="running")))
         )
-        return dict(rows)
+        return {device_id: Load(running=running, live=live) for device_id, live, running in rows}
 
     def offered_types(self) -> OfferedTypes:
         """Which task types these devices offer. One query."""
@@ -64,28 +72,92 @@ class DeviceQuerySet(models.QuerySet["Device"]):
 
     def totals(self) -> dict[str, Any]:
         """Counts of all devices, resources of those online. One query."""
-        rows = self.values("role", "platform", "online").annotate(
-            devices=Count("pk"), cores=Sum("cpu_count"), memory=Sum("memory_mb"), storage=Sum("storage_mb")
-        )
-        by_role: Counter[str] = Counter()
-        by_platform: Counter[str] = Counter()
-        online: Counter[str] = Counter()
-        for row in rows:
-            by_role[row["role"]] += row["devices"]
-            by_platform[row["platform"]] += row["devices"]
-            if row["online"]:
-                online.update({key: row[key] or 0 for key in ("devices", "cores", "memory", "storage")})
-        total = by_role.total()
+        census = _Census(self)
         return {
-            "total_devices": total,
-            "online_devices": online["devices"],
-            "offline_devices": total - online["devices"],
-            "health_percentage": round(100 * online["devices"] / total, 1) if total else 0.0,
-            "total_resources": {
-                "cpu_cores": online["cores"],
-                "memory_gb": round(online["memory"] / MB_PER_GB, 1),
-                "storage_gb": round(online["storage"] / MB_PER_GB, 1),
+            **census.counts(),
+            "health_percentage": round(100 * census.online / census.total, 1) if census.total else 0.0,
+            "total_resources": census.resources(),
+            "by_role": dict(census.by_role),
+            "by_platform": dict(census.by_platform),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Counts of all devices, by role, platform, status and ability; resources of those online. One query."""
+        census = _Census(self)
+        return {
+            **census.counts(),
+            "by_role": dict(census.by_role),
+            "by_platform": dict(census.by_platform),
+            "by_status": {"online": census.online, "offline": census.total - census.online},
+            "resource_totals": census.resources(),
+            "capabilities": {
+                "gpu_enabled": census.able["gpu"],
+                "mobile_devices": census.by_role["mobile"],
+                "server_grade": census.able["server"],
             },
-            "by_role": dict(by_role),
-            "by_platform": dict(by_platform),
+        }
+
+    def measured(self) -> dict[str, Any]:
+        """Sums over the devices: `total`, `online`, by role and platform, and what those online have. One query."""
+        census = _Census(self)
+        return {
+            "devices": {
+                "total": census.total,
+                "online": census.online,
+                "by_role": dict(census.by_role),
+                "by_platform": dict(census.by_platform),
+            },
+            "resources": {f"total_{name}": value for name, value in census.resources().items()},
+            "slots": census.has["slots"],
+        }
+
+
+class _Census:
+    """Devices counted in groups of equal role, platform and connection, by the database."""
+
+    def __init__(self, devices: DeviceQuerySet) -> None:
+        self.by_role: Counter[str] = Counter()
+        self.by_platform: Counter[str] = Counter()
+        self.able: Counter[str] = Counter()  # of all devices
+        self.has: Counter[str] = Counter()  # what those online have
+        groups = devices.values("role", "platform", "online").annotate(
+            devices=Count("pk"),
+            cores=Sum("cpu_count"),
+            memory=Sum("memory_mb"),
+            storage=Sum("storage_mb"),
+            slots_sum=Sum("slots"),
+            gpu=Count("pk", filter=Q(has_gpu=True)),
+            server=Count("pk", filter=SERVER_GRADE),
+        )
+        for group in groups:
+            self._add(group)
+
+    def _add(self, group: Any) -> None:
+        self.by_role[group["role"]] += group["devices"]
+        self.by_platform[group["platform"]] += group["devices"]
+        self.able.update(gpu=group["gpu"], server=group["server"])
+        if group["online"]:
+            self.has.update({key: group[key] or 0 for key in ("devices", "cores", "memory", "storage")})
+            self.has["slots"] += group["slots_sum"]
+
+    @property
+    def total(self) -> int:
+        return self.by_role.total()
+
+    @property
+    def online(self) -> int:
+        return self.has["devices"]
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "total_devices": self.total,
+            "online_devices": self.online,
+            "offline_devices": self.total - self.online,
+        }
+
+    def resources(self) -> dict[str, Any]:
+        return {
+            "cpu_cores": self.has["cores"],
+            "memory_gb": round(self.has["memory"] / MB_PER_GB, 1),
+            "storage_gb": round(self.has["storage"] / MB_PER_GB, 1),
         }

@@ -1,45 +1,110 @@
 """Devices as the API shows them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from devices import presence
+from devices import pings, presence
 from devices.models import Device
+from devices.operations import Removal
 from devices.presence import PresenceView
-from devices.querysets import MB_PER_GB
+from devices.querysets import MB_PER_GB, Load
+
+NO_LOAD = Load()
 
 
 def device_rows(devices: Sequence[Device]) -> list[dict[str, Any]]:
     """The list fields of devices; two further queries, however many devices."""
     ids = [device.pk for device in devices]
     seen = presence.latest(ids)
-    running = Device.objects.running_counts(ids)
-    return [_row(device, seen.get(device.pk), running.get(device.pk, 0)) for device in devices]
+    loads = Device.objects.loads(ids)
+    return [_row(device, seen.get(device.pk), loads.get(device.pk, NO_LOAD)) for device in devices]
 
 
 def device_detail(device: Device) -> dict[str, Any]:
     """Everything known of one device."""
-    seen = presence.latest([device.pk]).get(device.pk)
-    running = Device.objects.running_counts([device.pk]).get(device.pk, 0)
+    seen = presence.latest([device.pk], with_history=True).get(device.pk)
     return {
-        **_row(device, seen, running),
+        **_row(device, seen, _load(device)),
         "registration_time": device.registered_at,
         "total_heartbeats": seen.heartbeats if seen else 0,
         "agent_version": device.agent_version,
         "task_types": device.task_types,
         "full_capabilities": device.capabilities,
         "latest_metrics": seen.metrics if seen else {},
+        "metrics_history": list(seen.history) if seen else [],
     }
 
 
-def _row(device: Device, seen: PresenceView | None, running: int) -> dict[str, Any]:
+def device_status(device: Device) -> dict[str, Any]:
+    """How the device is now. What it measures is null while it is offline, and where it cannot measure it."""
+    seen = presence.latest([device.pk]).get(device.pk)
+    load = _load(device)
+    metrics = seen.metrics if seen else {}
+    now = metrics if device.online else {}
+    return {
+        "device_id": device.pk,
+        "status": _status(device),
+        "is_online": device.online,
+        "status_reason": _reason(device, load),
+        "last_heartbeat": seen.last_seen if seen else None,
+        "uptime": uptime_text(now.get("uptime_s")),
+        "response_time_ms": pings.last_response_time_ms(device.pk),
+        "current_load": {
+            "slots": device.slots,
+            "running_tasks": load.running,
+            "cpu_percent": now.get("cpu_percent"),
+            "memory_percent": now.get("memory_percent"),
+            "battery_percent": now.get("battery_percent"),
+            "charging": now.get("charging"),
+            "temperature": now.get("temperature_c"),
+        },
+        "last_metrics": metrics,
+    }
+
+
+def device_service(device: Device) -> dict[str, Any]:
+    """Whether the device is in service: the answer to cordon, drain and uncordon."""
+    load = _load(device)
+    return {
+        "device_id": device.pk,
+        "status": _status(device),
+        "status_reason": _reason(device, load),
+        "cordoned": device.cordoned,
+        "draining": device.draining,
+        "drain_deadline": device.drain_deadline,
+        "running_tasks": load.running,
+    }
+
+
+def device_ping(device_id: str, asked_at: datetime, milliseconds: float | None, why: str) -> dict[str, Any]:
+    """The answer to a ping; without a response time it failed, and `reason` says why."""
+    answer = {
+        "device_id": device_id,
+        "ping_successful": milliseconds is not None,
+        "response_time_ms": milliseconds,
+        "ping_timestamp": asked_at,
+    }
+    return answer if milliseconds is not None else {**answer, "reason": why}
+
+
+def device_removal(removal: Removal) -> dict[str, Any]:
+    """The answer to a removal."""
+    return {
+        "device_id": removal.device_id,
+        "removed_at": removal.removed_at,
+        "was_online": removal.was_online,
+    }
+
+
+def _row(device: Device, seen: PresenceView | None, load: Load) -> dict[str, Any]:
     uptime = seen.metrics.get("uptime_s") if seen and device.online else None
     return {
         "device_id": device.pk,
         "role": device.role,
         "platform": device.platform,
-        "status": "online" if device.online else "offline",
-        "status_reason": device.status_reason or (device.cordon_reason if device.cordoned else ""),
+        "status": _status(device),
+        "status_reason": _reason(device, load),
         "ip_address": device.ip_address or None,
         "last_heartbeat": seen.last_seen if seen else None,
         "uptime": uptime_text(uptime),
@@ -51,8 +116,30 @@ def _row(device: Device, seen: PresenceView | None, running: int) -> dict[str, A
         },
         "tags": device.tags,
         "slots": device.slots,
-        "running_tasks": running,
+        "running_tasks": load.running,
     }
+
+
+def _load(device: Device) -> Load:
+    return Device.objects.loads([device.pk]).get(device.pk, NO_LOAD)
+
+
+def _status(device: Device) -> str:
+    return "online" if device.online else "offline"
+
+
+def _reason(device: Device, load: Load) -> str:
+    """Why the device is offline or takes no new task; empty when it is in full service."""
+    return "; ".join(filter(None, (device.status_reason, _out_of_service(device, load))))
+
+
+def _out_of_service(device: Device, load: Load) -> str:
+    if not device.cordoned:
+        return ""
+    state = "cordoned"
+    if device.draining:
+        state = "draining" if load.live else "drained"
+    return f"{state}: {device.cordon_reason}" if device.cordon_reason else state
 
 
 def _gigabytes(megabytes: int | None) -> float | None:

@@ -47,7 +47,8 @@ def register(
         secret = new_secret(DEVICE_SECRET_PREFIX)
         device = device or Device(id=message.device_id, registered_at=now)
         device.secret_digest, device.secret_confirmed = digest(secret), False
-        device.join_token, device.removed_at, device.cordoned = token, None, False
+        device.join_token, device.removed_at = token, None
+        device.cordoned, device.draining, device.drain_deadline = False, False, None
     _check_room(device)
     new_run = device.run_id != message.run_id
     _describe(device, message, token)
@@ -69,6 +70,23 @@ def disconnect(device_id: str, session: int, *, reason: str, now: datetime) -> b
         online=False, status_reason=reason[:500], disconnected_at=now
     )
     return bool(changed)
+
+
+def to_dismiss(gateway_id: UUID) -> list[str]:
+    """Devices that were removed while this gateway held their connection, until `dismissed`. One query."""
+    removed = Device.objects.filter(removed_at__isnull=False, gateway_id=gateway_id)
+    return list(removed.values_list("id", flat=True))
+
+
+def dismissed(device_ids: list[str]) -> None:
+    """Their agents are told, or were not connected any more."""
+    Device.objects.filter(id__in=device_ids, removed_at__isnull=False).update(gateway=None)
+
+
+def overdue_drains(gateway_id: UUID, *, now: datetime) -> list[str]:
+    """Devices of this gateway whose time to run empty is over. One query."""
+    over = Device.objects.filter(draining=True, drain_deadline__lte=now, gateway_id=gateway_id, online=True)
+    return list(over.values_list("id", flat=True))
 
 
 def start_gateway(gateway: Gateway, *, alone: bool, now: datetime) -> None:
@@ -157,7 +175,8 @@ def _admit(
 
 
 def _check_room(device: Device) -> None:
-    limit = config.current().server.max_connections
+    # As stored now, not as remembered: whoever lowered it expects the very next device to be kept out.
+    limit = config.section("server").values["max_connections"]
     if Device.objects.filter(online=True).exclude(id=device.id).count() >= limit:
         raise Refused("full", f"the cluster takes {limit} devices at once (server.max_connections)")
 

@@ -21,7 +21,7 @@ import uvicorn
 from clusterconfig import services as config
 from devices import services as devices
 from devices.models import Gateway
-from retire_cluster import db, ops
+from retire_cluster import db, ops, waiters
 from retire_cluster.agent.address import Address
 from retire_cluster.agent.config import AgentConfig
 from retire_cluster.agent.runtime import Runtime
@@ -32,7 +32,6 @@ from retire_cluster.gateway.ingest import Identity
 from retire_cluster.listeners import Listener
 from retire_cluster.protocol.codec import MAX_FRAME_BYTES
 from retire_cluster.protocol.states import Role
-from tasks import waiting
 
 logger = logging.getLogger("retire_cluster")
 
@@ -97,7 +96,7 @@ async def serve(shape: Shape) -> None:
         try:
             await over
         finally:
-            waiting.release_all()
+            waiters.release_all()
 
 
 def _stop_asked(over: "asyncio.Future[None]") -> None:

@@ -1,6 +1,7 @@
 """Typed readers of RETIRE_CLUSTER_* environment variables. A bad value is one clear line, never a guess."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 PREFIX = "RETIRE_CLUSTER_"
@@ -50,6 +51,14 @@ def choice(name: str, default: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise EnvError(f"{PREFIX}{name}: must be {' or '.join(filter(None, choices))}, is {value!r}")
     return value
+
+
+def checked(name: str, check: Callable[[], object]) -> None:
+    """Raise EnvError naming the variable where the check of its value raises ValueError."""
+    try:
+        check()
+    except ValueError as error:
+        raise EnvError(f"{PREFIX}{name}: {error}") from None
 
 
 def items(name: str) -> list[str]:

@@ -3,9 +3,11 @@
 import ipaddress
 import socket
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from django.http.request import split_domain_port, validate_host
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def host_name(host_header: str) -> str:
@@ -47,6 +49,24 @@ def own_names() -> frozenset[str]:
     full = socket.gethostname().lower()
     short = full.split(".")[0]
     return frozenset({full, short, f"{short}.local"})
+
+
+@lru_cache(maxsize=8)
+def networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    """Addresses and networks such as 10.0.0.0/8. Raises ValueError naming the one that is neither."""
+    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+
+
+def address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address as headers carry it: also with a port, in brackets, with a zone, or IPv4 inside IPv6."""
+    host = text.strip()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    found = _address(host.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from django.conf import settings
 from django.core import signals
 from django.core.handlers.asgi import ASGIRequest, get_script_prefix
 from django.core.handlers.base import BaseHandler
@@ -20,6 +19,7 @@ from django.http import HttpResponse, HttpResponseBase
 from django.urls import set_script_prefix
 from rest_framework.response import Response
 
+from retire_cluster.api import bodies
 from retire_cluster.api.pending import Pending, pending_of
 from retire_cluster.middleware import BRIDGED
 from retire_cluster.threadpool import ThreadPool
@@ -140,7 +140,7 @@ class HttpBridge:
 
 async def _read_body(scope: Scope, receive: Receive) -> tuple[bytes, int]:
     """The body and its size; beyond the limit nothing is kept, and the size says that it was too much."""
-    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    limit = bodies.limit(scope["path"])
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     if declared.isdigit() and int(declared) > limit:
         return b"", int(declared)

@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from rest_framework.response import Response
 
 from retire_cluster import hosts, logs
+from retire_cluster.api import bodies, traffic
 from retire_cluster.api.envelope import REQUEST_ID, error_response
 from retire_cluster.api.errors import ErrorCode, Failure
 from retire_cluster.api.exceptions import body_too_large
@@ -52,8 +53,9 @@ class RequestMiddleware:
 
     def _answer(self, request: HttpRequest) -> HttpResponse:
         declared = request.META.get("CONTENT_LENGTH") or ""
-        if declared.isdigit() and int(declared) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            return error_response(request, body_too_large())
+        most = bodies.limit(request.path)
+        if declared.isdigit() and int(declared) > most:
+            return error_response(request, body_too_large(most))
         response: HttpResponse = self._get_response(request)
         return response
 
@@ -87,6 +89,7 @@ def _logged_as(request_id: str) -> Iterator[None]:
 
 
 def _log(request: HttpRequest, response: HttpResponse, request_id: str, started: float) -> None:
+    traffic.window.note(response.status_code)
     facts = {
         "request_id": request_id,
         "method": request.method,
@@ -144,9 +147,21 @@ def _without_default_port(netloc: str) -> str:
     return netloc.lower().removesuffix(":80").removesuffix(":443")
 
 
+EXPOSED = ", ".join(
+    [
+        "Location",
+        "X-Request-ID",
+        "Retry-After",
+        "X-RateLimit-Limit",
+        "X-RateLimit-Remaining",
+        "X-RateLimit-Reset",
+    ]
+)
+
+
 def _with_cors(response: HttpResponse, origin: str, *, preflight: bool = False) -> HttpResponse:
     response["Access-Control-Allow-Origin"] = origin
-    response["Access-Control-Expose-Headers"] = "Location, X-Request-ID, Retry-After"
+    response["Access-Control-Expose-Headers"] = EXPOSED
     response["Vary"] = ", ".join(filter(None, (response.get("Vary", ""), "Origin")))
     if preflight:
         response["Access-Control-Allow-Methods"] = "GET, HEAD, POST, PUT, DELETE"

@@ -6,7 +6,8 @@ from typing import Any
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from retire_cluster import datadir, env, logs
+from retire_cluster import datadir, env, hosts, logs
+from retire_cluster.api import rates
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 BASE_DIR = PACKAGE_DIR.parent
@@ -20,7 +21,10 @@ try:
     BROKER_URL = env.text("BROKER_URL", REDIS_URL)
     EXTRA_ALLOWED_HOSTS = env.items("ALLOWED_HOSTS")
     ALLOWED_ORIGINS = env.items("ALLOWED_ORIGINS")  # of other sites whose pages may use the API
-    TRUSTED_PROXIES = env.items("TRUSTED_PROXIES")
+    TRUSTED_PROXIES = env.items("TRUSTED_PROXIES")  # addresses and networks
+    env.checked("TRUSTED_PROXIES", lambda: hosts.networks(tuple(TRUSTED_PROXIES)))
+    RATE_LIMITS = env.text("RATE_LIMITS", "60/minute;1000/hour")
+    env.checked("RATE_LIMITS", lambda: rates.parse(RATE_LIMITS))
     API_KEYS = env.items("API_KEY")  # besides those in the database; these are never stored
     AUTH = env.choice("AUTH", "", ("", "on", "all"))  # on: no privilege for loopback; all: no open reads
     CLUSTER_HOST = env.text("CLUSTER_HOST", "localhost")
@@ -59,6 +63,7 @@ MIDDLEWARE = [
     "retire_cluster.middleware.CrossSiteMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "clusterconfig.throttling.RateLimitMiddleware",  # knows sessions; foreign pages were refused before
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -139,6 +144,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = 512 * 1024  # bytes of a request body; beyond it 413
+BATCH_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024  # of a batch of tasks
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
@@ -187,6 +193,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE = {
     "dispatch": {"task": "tasks.dispatch", "schedule": 5.0, "options": {"expires": 5}},
     "sweep": {"task": "tasks.sweep", "schedule": 5.0, "options": {"expires": 5}},
+    "retention": {"task": "tasks.retention", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 
 LOGGING = logs.configuration(debug=DEBUG)

@@ -4,14 +4,17 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 
 from retire_cluster.api.views import IndexView, UnknownPathView
-from retire_cluster.dashboard.views import overview
-from retire_cluster.ops.views import ClusterStatusView, health_view
+from retire_cluster.dashboard.views import favicon, overview
+from retire_cluster.ops.views import health_view
 
 urlpatterns = [
     path("", overview, name="overview"),
+    # Browsers ask for it on pages that name no icon: the admin's, the browsable API's.
+    path("favicon.ico", favicon),
     re_path(r"^health/?$", health_view, name="health"),
     re_path(r"^api/v1/?$", IndexView.as_view(), name="api-index"),
-    re_path(r"^api/v1/cluster/status/?$", ClusterStatusView.as_view(), name="cluster-status"),
+    path("api/v1/", include("retire_cluster.ops.urls")),
+    path("api/v1/", include("clusterconfig.urls")),
     path("api/v1/", include("devices.urls")),
     path("api/v1/", include("tasks.urls")),
     path("api/auth/", include("rest_framework.urls")),

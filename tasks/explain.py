@@ -1,6 +1,6 @@
 """Why a task is not running yet, in words; from the very predicate that places it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -10,9 +10,11 @@ from retire_cluster import db
 from retire_cluster.protocol.states import TaskStatus
 from tasks import reservations
 from tasks.models import Profile, Task
-from tasks.scheduling.feasibility import Check, checks
-from tasks.scheduling.planner import DeviceView, has_room
-from tasks.scheduling.profiles import ProfileKey, from_canonical
+from tasks.scheduling.feasibility import Check, Reason, checks
+from tasks.scheduling.planner import DeviceView, has_room, reservation
+from tasks.scheduling.profiles import MB_PER_GB, ProfileKey, from_canonical
+
+MAX_EXPLAINED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,37 @@ class Candidate:
     view: DeviceView
     online: bool
     cordoned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One device: each check with its values; `fits` leaves out what may change by itself."""
+
+    device_id: str
+    checks: list[Check]
+    fits: bool
+
+    @property
+    def available(self) -> bool:
+        """It could take the task now."""
+        return all(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a task could run: counts of all devices, and the nearest of them with every check."""
+
+    reason: str
+    total: int
+    fitting: int
+    available: int
+    devices: list[Judged]
+
+
+def profile_of(task: Task) -> ProfileKey:
+    """The requirements that decide where the task may run."""
+    row = Profile.objects.get(id=task.profile_id)
+    return from_canonical(row.task_type, row.requirements)
 
 
 def queue_reasons(tasks: Sequence[Task]) -> dict[UUID, str]:
@@ -41,6 +74,56 @@ def queue_reasons(tasks: Sequence[Task]) -> dict[UUID, str]:
         elif task.status == TaskStatus.ASSIGNED:
             reasons[task.id] = f"offered to {task.device_id}, which has not answered yet"
     return reasons
+
+
+def explain(profile: ProfileKey) -> Explanation:
+    """Every device held against the profile, the best match first; only the first MAX_EXPLAINED are listed."""
+    devices = _devices()
+    judged = sorted((_judged(profile, device) for device in devices), key=_nearness)
+    return Explanation(
+        reason=sentence(profile, devices),
+        total=len(judged),
+        fitting=sum(item.fits for item in judged),
+        available=sum(item.available for item in judged),
+        devices=judged[:MAX_EXPLAINED],
+    )
+
+
+def _nearness(judged: "Judged") -> tuple[int, bool, str]:
+    return (sum(not check.passed for check in judged.checks), not judged.available, judged.device_id)
+
+
+def _judged(profile: ProfileKey, device: Candidate) -> "Judged":
+    lasting = list(checks(profile, device.view.signature))
+    return Judged(
+        device.view.id, [*lasting, *_now(profile, device)], fits=all(item.passed for item in lasting)
+    )
+
+
+def _now(profile: ProfileKey, device: Candidate) -> Iterator[Check]:
+    """What may change by itself: connection, cordon, and what is free."""
+    view = device.view
+    slots, memory_mb, storage_mb = reservation(profile, view)
+    yield Check(Reason.ONLINE, device.online, "online", "online" if device.online else "offline")
+    yield Check(
+        Reason.CORDONED, not device.cordoned, "in service", "cordoned" if device.cordoned else "in service"
+    )
+    yield Check(
+        Reason.FREE_SLOTS,
+        view.free_slots >= slots,
+        f"{slots} free",
+        f"{view.free_slots} of {view.slots} free",
+    )
+    if memory_mb:
+        yield _free(Reason.FREE_MEMORY, memory_mb, view.free_memory_mb)
+    if storage_mb:
+        yield _free(Reason.FREE_STORAGE, storage_mb, view.free_storage_mb)
+
+
+def _free(reason: Reason, wanted_mb: int, found_mb: int | None) -> Check:
+    found = "unknown" if found_mb is None else f"{found_mb / MB_PER_GB:.1f} GB free"
+    passed = found_mb is not None and found_mb >= wanted_mb
+    return Check(reason, passed, f"{wanted_mb / MB_PER_GB:.1f} GB free", found)
 
 
 def sentence(profile: ProfileKey, devices: Iterable[Candidate]) -> str:

@@ -386,6 +386,17 @@ def hand_back(task: TaskRow, attempt: AttemptRow, *, reason: str, now: datetime)
     return _give_up(task, attempt, Outcome.RETURNED, reason, now, **_queued(now))
 
 
+def withdraw(task: TaskRow, attempt: AttemptRow, *, reason: str, now: datetime) -> Step | None:
+    """An operator takes it away from a device: back to the queue, which is nobody's failure and no loss.
+
+    What is being cancelled, or must not run twice and may run already, is left as it is.
+    """
+    must_not_repeat = attempt.state is AttemptState.RUNNING and task.on_device_loss is DeviceLossPolicy.FAIL
+    if not attempt.live or task.cancel_requested_at is not None or must_not_repeat:
+        return None
+    return _give_up(task, attempt, Outcome.RETURNED, reason, now, **_queued(now))
+
+
 def _fail_lost(task: TaskRow, attempt: AttemptRow, reason: str, now: datetime) -> Step:
     step = _give_up(task, attempt, Outcome.LOST, reason, now, **_terminal(TaskStatus.FAILED, attempt, now))
     message = f"the device {attempt.device_id} was lost while it ran this task: {reason}"

@@ -1,9 +1,11 @@
 """Tasks as the API shows them. Payloads and results are embedded as the text they are stored as."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from retire_cluster.api.envelope import RawJSON
 from retire_cluster.protocol.states import Outcome, TaskStatus
+from tasks.explain import Explanation
 from tasks.models import Attempt, Task
 
 
@@ -50,13 +52,13 @@ def task_status(task: Task, queue_reason: str | None) -> dict[str, Any]:
     }
 
 
-def task_detail(task: Task) -> dict[str, Any]:
-    """Everything about one task."""
+def task_detail(task: Task, payload_json: str) -> dict[str, Any]:
+    """Everything about one task; the payload as the caller may see it."""
     attempts = list(task.attempts.order_by("no"))
     deciding = next((attempt for attempt in attempts if attempt.pk == task.result_attempt), None)
     return {
         **task_row(task),
-        "payload": RawJSON(task.payload),
+        "payload": RawJSON(payload_json),
         "requirements": task.requirements,
         "metadata": task.metadata,
         "error_history": [_error(attempt) for attempt in attempts if _went_wrong(attempt)],
@@ -78,6 +80,43 @@ def task_result(task: Task) -> dict[str, Any]:
         "completed_at": task.finished_at,
         "error_message": _error_message(attempt) if task.status != TaskStatus.SUCCESS else None,
         "error_traceback": (attempt.error_traceback or None) if attempt else None,
+    }
+
+
+def tasks_created(tasks: Sequence[Task]) -> dict[str, Any]:
+    """The answer to a batch."""
+    return {"tasks": [task_created(task)["task"] for task in tasks], "count": len(tasks)}
+
+
+def task_acted_on(task: Task) -> dict[str, Any]:
+    """The answer to a cancel or retry."""
+    return {**task_row(task), "cancel_requested": task.cancel_requested_at is not None}
+
+
+def explanation(found: Explanation) -> dict[str, Any]:
+    """Where a task could run, the nearest devices first."""
+    return {
+        "reason": found.reason,
+        "total_devices": found.total,
+        "fitting_devices": found.fitting,
+        "available_devices": found.available,
+        "devices": [
+            {
+                "device_id": device.device_id,
+                "fits": device.fits,
+                "available": device.available,
+                "checks": [
+                    {
+                        "check": check.reason,
+                        "passed": check.passed,
+                        "wanted": check.wanted,
+                        "found": check.found,
+                    }
+                    for check in device.checks
+                ],
+            }
+            for device in found.devices
+        ],
     }
 
 

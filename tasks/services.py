@@ -1,29 +1,34 @@
 """What people do with tasks: one call per action, whoever the caller is (API, admin, command)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import uuid6
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.db.models import Q
 
+from clusterconfig import audit
+from clusterconfig.audit import Actor
+from clusterconfig.permissions import HARMLESS_TYPES
 from devices import services as devices
 from retire_cluster import db, hints
 from retire_cluster.protocol.states import DeviceLossPolicy, Priority
-from tasks import bridge, profiles, rules, waiting
+from tasks import bridge, idempotency, profiles, rules, waiting
 from tasks.explain import queue_reasons
 from tasks.lifecycle import Ledger, enqueue
 from tasks.models import Attempt, Task
 from tasks.profiles import TooManyProfiles
+from tasks.rules import TaskRow
 from tasks.scheduling.profiles import ProfileKey, Requirements
 from tasks.scheduling.rank import rank
 
 __all__ = [
     "BUILTIN_TASK_TYPES",
     "Submission",
+    "Submitted",
     "TooManyProfiles",
     "UnknownTaskType",
     "cancel",
@@ -33,6 +38,7 @@ __all__ = [
 ]
 
 BUILTIN_TASK_TYPES = ("echo", "sleep", "system_info")
+AUDITED_IDS = 5  # of a batch; the count is in the details
 
 
 class UnknownTaskType(Exception):
@@ -59,18 +65,48 @@ class Submission:
     metadata: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The tasks of a submission; `replayed` when they were there already, for the same Idempotency-Key."""
+
+    tasks: list[Task]
+    replayed: bool = False
+
+
 def submit(
-    submissions: Sequence[Submission], *, principal: str, task_ids: Sequence[UUID] | None = None
-) -> list[Task]:
+    submissions: Sequence[Submission],
+    *,
+    actor: Actor,
+    task_ids: Sequence[UUID] | None = None,
+    token: idempotency.Token | None = None,
+) -> Submitted:
     """Store tasks as queued, in one transaction, and wake the gateways after the commit.
 
-    Raises UnknownTaskType or TooManyProfiles; nothing is stored then. The ids may be chosen by the caller, who
-    can so wait for the end of a task before it exists.
+    Raises UnknownTaskType, TooManyProfiles or idempotency.Mismatch; nothing is stored then. The ids may be chosen
+    by the caller, who can so wait for the end of a task before it exists.
     """
-    _check_types({submission.task_type for submission in submissions})
+    check_types({submission.task_type for submission in submissions})
     ids = task_ids or [uuid6.uuid7() for _ in submissions]
+    try:
+        submitted = _store(submissions, ids, actor, token)
+    except IntegrityError:
+        if token is None:
+            raise
+        submitted = _store(submissions, ids, actor, token)  # another request with this key was first
+    if not submitted.replayed:
+        _announce()
+    return submitted
+
+
+def _store(
+    submissions: Sequence[Submission], ids: Sequence[UUID], actor: Actor, token: idempotency.Token | None
+) -> Submitted:
     with db.write_transaction():
         now = db.now()
+        known = token and idempotency.recall(token, now=now)
+        if known:
+            rows = Task.objects.in_bulk(known)
+            return Submitted([rows[task_id] for task_id in known if task_id in rows], replayed=True)
         keys = [ProfileKey(item.task_type, item.requirements) for item in submissions]
         profile_ids = profiles.ensure(keys, now=now)
         tasks = [
@@ -79,26 +115,41 @@ def submit(
                 task_id,
                 profile_ids[key],
                 rank(now, Priority(submission.priority), index),
-                principal,
+                actor.principal,
                 now,
             )
             for index, (submission, task_id, key) in enumerate(zip(submissions, ids, keys, strict=True))
         ]
         enqueue(tasks)
-    _announce()
-    return tasks
+        if token:
+            idempotency.remember(token, ids, now=now)
+        _audit_code(tasks, actor, now)
+    return Submitted(tasks)
 
 
-def cancel(task_id: UUID, *, by: str) -> Task:
+def _audit_code(tasks: Sequence[Task], actor: Actor, now: datetime) -> None:
+    """Whoever has code run is on record; the harmless types would only fill the table."""
+    code = [task for task in tasks if task.task_type not in HARMLESS_TYPES]
+    if code:
+        targets = ",".join(str(task.id) for task in code[:AUDITED_IDS])
+        types = sorted({task.task_type for task in code})
+        audit.record(
+            "task.submit", targets, actor=actor, now=now, details={"task_types": types, "count": len(code)}
+        )
+
+
+def cancel(task_id: UUID, *, actor: Actor) -> Task:
     """Cancel a task; one that is on a device is only asked to stop. Raises Task.DoesNotExist, rules.NotAllowed."""
-    _change(task_id, lambda row, now: rules.cancel(row, by=by, now=now))
+    _change("task.cancel", task_id, actor, lambda row, now: rules.cancel(row, by=actor.principal, now=now))
     return Task.objects.get(id=task_id)
 
 
-def retry(task_id: UUID) -> Task:
+def retry(task_id: UUID, *, actor: Actor) -> Task:
     """Open a new round of a task that ended badly. Raises Task.DoesNotExist, rules.NotAllowed."""
     priority = Priority(Task.objects.values_list("priority", flat=True).get(id=task_id))
-    _change(task_id, lambda row, now: rules.retry(row, now=now, rank=rank(now, priority)))
+    _change(
+        "task.retry", task_id, actor, lambda row, now: rules.retry(row, now=now, rank=rank(now, priority))
+    )
     return Task.objects.get(id=task_id)
 
 
@@ -121,12 +172,15 @@ def cancelling(attempt_ids: Sequence[UUID]) -> list[tuple[UUID, str]]:
     return list(wanted.values_list("id", "device_id"))
 
 
-def _change(task_id: UUID, rule: Any) -> None:
+def _change(action: str, task_id: UUID, actor: Actor, rule: Callable[[TaskRow, datetime], TaskRow]) -> None:
     with db.write_transaction():
         ledger = Ledger(db.now())
         row = ledger.lock_task(task_id)
-        ledger.put_task(rule(row, ledger.now))
+        changed = rule(row, ledger.now)
+        ledger.put_task(changed)
         ledger.flush()
+        if changed is not row:
+            audit.record(action, str(task_id), actor=actor, now=ledger.now, details={"was": row.status.value})
     waiting.ended(ledger.finished)
     hints.notify(hints.INTENT)
     _announce()
@@ -138,7 +192,8 @@ def _announce() -> None:
     bridge.request_dispatch()
 
 
-def _check_types(wanted: Iterable[str]) -> None:
+def check_types(wanted: Iterable[str]) -> None:
+    """Raise UnknownTaskType for a type that no registered device offers."""
     # The built-in types are known even before the first device has joined.
     unknown = set(wanted) - set(BUILTIN_TASK_TYPES)
     if not unknown:

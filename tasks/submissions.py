@@ -19,6 +19,8 @@ MAX_TIMEOUT_S = 86_400
 DEFAULT_TIMEOUT_S = 300
 MAX_RETRIES = 10
 MAX_SLEEP_S = 86_400
+MAX_BATCH = 1000
+MAX_ERRORS = 100  # named in one answer
 
 _check_tag = matching(NAME, NAME_MEANING)
 
@@ -26,6 +28,29 @@ _check_tag = matching(NAME, NAME_MEANING)
 def parse(body: Any) -> Submission:
     """A validated submission. Raises the API's 400 with every invalid field, or 413."""
     reader = ObjectReader(body)
+    submission = _read(reader)
+    reader.finish()
+    return submission
+
+
+def parse_batch(body: Any) -> list[Submission]:
+    """All submissions of a batch, or none. Raises the API's 400 with each bad entry named, or 413."""
+    reader = ObjectReader(body)
+    entries = reader.objects("tasks", fewest=1, most=MAX_BATCH)
+    submissions: list[Submission] = []
+    for index, entry in enumerate(entries):
+        if len(reader.errors) >= MAX_ERRORS:
+            reader.fail("tasks", f"entries from {index} on were not looked at: too many before are wrong")
+            break
+        entry_reader = ObjectReader(entry, f"tasks[{index}]", reader)
+        submissions.append(_read(entry_reader))
+        entry_reader.check_keys()
+    reader.finish()
+    return submissions
+
+
+def _read(reader: ObjectReader) -> Submission:
+    """One submission; what is wrong with it is noted in the reader."""
     task_type = reader.text("task_type", longest=100)
     payload = reader.free_object("payload", required=True)
     priority = reader.choice("priority", Priority, Priority.NORMAL) or Priority.NORMAL
@@ -35,10 +60,9 @@ def parse(body: Any) -> Submission:
     limits = _limits(wanted)
     wanted.check_keys()
     _check_payload(reader, task_type, payload)
-    reader.finish()
     return Submission(
         task_type=task_type,
-        payload_json=_payload_text(payload),
+        payload_json=_payload_text(reader, payload),
         priority=priority,
         requirements=requirements,
         requirements_json={**_shown(requirements), **limits},
@@ -97,11 +121,11 @@ def _shown(requirements: Requirements) -> dict[str, Any]:
 def _check_payload(reader: ObjectReader, task_type: str, payload: dict[str, Any]) -> None:
     """What can be said now about a built-in type's payload; keys it does not use are the client's own."""
     if task_type == "sleep":
-        ObjectReader(payload, "payload", reader).number("duration", 0, MAX_SLEEP_S, 1.0)
+        ObjectReader(payload, reader.path_of("payload"), reader).number("duration", 0, MAX_SLEEP_S, 1.0)
 
 
-def _payload_text(payload: dict[str, Any]) -> str:
+def _payload_text(reader: ObjectReader, payload: dict[str, Any]) -> str:
     text = jsontext.dumps(payload)
     if len(text) > MAX_PAYLOAD_BYTES or len(text.encode()) > MAX_PAYLOAD_BYTES:
-        raise too_large(f"may have {MAX_PAYLOAD_BYTES} bytes as compact JSON", "payload")
+        raise too_large(f"may have {MAX_PAYLOAD_BYTES} bytes as compact JSON", reader.path_of("payload"))
     return text

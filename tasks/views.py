@@ -1,7 +1,7 @@
 """Tasks: submit, list, look at one, wait for its end."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 from uuid import UUID
@@ -14,15 +14,38 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from clusterconfig.permissions import OpenSubmit, principal, require_right_to_run
+from clusterconfig.keys import Scope
+from clusterconfig.permissions import (
+    HARMLESS_TYPES,
+    OpenSubmit,
+    actor,
+    client_address,
+    needs,
+    principal,
+    require_right_to_run,
+    shown_payload,
+)
 from devices.models import Device
-from retire_cluster.api.errors import ApiError, ErrorCode, FieldError, invalid, not_found, too_many
+from retire_cluster.api.errors import (
+    ApiError,
+    ErrorCode,
+    FieldError,
+    conflict,
+    invalid,
+    not_found,
+    too_many,
+)
 from retire_cluster.api.pending import Pending, attach, wait_seconds
+from retire_cluster.api.validation import ObjectReader
 from retire_cluster.protocol.states import TaskStatus
-from tasks import serializers, services, submissions, waiting
+from tasks import explain as explaining
+from tasks import idempotency, serializers, services, statistics, submissions, waiting
 from tasks.filters import TASK_FILTERS
 from tasks.models import Task
+from tasks.rules import NotAllowed
+from tasks.scheduling.profiles import ProfileKey
 
+PERFORMANCE = ("success_rate", "average_execution_time", "tasks_per_hour")
 _TASK_ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -47,28 +70,44 @@ class TaskViewSet(GenericViewSet[Task]):
         return self.get_paginated_response([serializers.task_row(task) for task in page or []])
 
     def create(self, request: Request) -> Response:
+        """Run something. `?wait=SECONDS` waits for its end; `?dry_run=true` only says where it could run."""
         seconds = wait_seconds(request)
+        dry_run = _flag(request, "dry_run")
         submission = submissions.parse(request.data)
-        require_right_to_run(request, submission.task_type, services.BUILTIN_TASK_TYPES)
+        require_right_to_run(request, submission.task_type, HARMLESS_TYPES)
+        if dry_run:
+            return Response(_dry_run(submission))
         task_id = uuid6.uuid7()
         with ExitStack() as interest:
             # Before the insert commits: a fast device may finish the task before this thread goes on.
             waiter = interest.enter_context(waiting.register(task_id)) if seconds else None
-            task = _submit(submission, task_id, principal(request))
-            response = Response(
-                serializers.task_created(task),
-                status=201,
-                headers={"Location": reverse("task-detail", args=[task_id])},
+            submitted = _submit(request, [submission], [task_id])
+            [task] = submitted.tasks
+            response = _created(
+                submitted, serializers.task_created(task), reverse("task-detail", args=[task.pk])
             )
-            if waiter is not None:
-                attach(
-                    response,
-                    Pending(waiter, seconds, _later(task_id, serializers.task_awaited), interest.pop_all()),
-                )
+            if waiter is not None and submitted.replayed:
+                waiter = interest.enter_context(waiting.register(task.pk))
+            if waiter is not None and TaskStatus(find(str(task.pk)).status).is_terminal:
+                response.data = serializers.task_awaited(find(str(task.pk)))
+            elif waiter is not None:
+                produce = _later(task.pk, serializers.task_awaited)
+                attach(response, Pending(waiter, seconds, produce, interest.pop_all()))
         return response
 
+    @action(detail=False, methods=["post"])
+    def batch(self, request: Request) -> Response:
+        """Up to 1000 tasks, all or none. Body: `{"tasks": [...]}`."""
+        batch = submissions.parse_batch(request.data)
+        for task_type in {submission.task_type for submission in batch}:
+            require_right_to_run(request, task_type, HARMLESS_TYPES)
+        submitted = _submit(request, batch, None)
+        return _created(submitted, serializers.tasks_created(submitted.tasks), reverse("task-list"))
+
     def retrieve(self, request: Request, pk: str) -> Response:
-        return Response(serializers.task_detail(find(pk)))
+        task = find(pk)
+        payload = shown_payload(request, task.payload, task.submitted_by, task.task_type)
+        return Response(serializers.task_detail(task, payload))
 
     @action(detail=True)
     def status(self, request: Request, pk: str) -> Response:
@@ -77,6 +116,31 @@ class TaskViewSet(GenericViewSet[Task]):
     @action(detail=True)
     def result(self, request: Request, pk: str) -> Response:
         return _answer(request, pk, _result)
+
+    @action(detail=True)
+    def explain(self, request: Request, pk: str) -> Response:
+        """Every device with each check passed or failed and the values, the nearest first."""
+        task = find(pk)
+        found = serializers.explanation(explaining.explain(explaining.profile_of(task)))
+        return Response({"task_id": task.pk, "status": task.status, **found})
+
+    @action(detail=True, methods=["post"], permission_classes=(needs(Scope.OPERATE),))
+    def cancel(self, request: Request, pk: str) -> Response:
+        """End the task: a waiting one at once, a running one as soon as its device confirms."""
+        ObjectReader(request.data).finish()
+        return _change(pk, lambda task: services.cancel(task.pk, actor=actor(request)))
+
+    @action(detail=True, methods=["post"], permission_classes=(needs(Scope.OPERATE),))
+    def retry(self, request: Request, pk: str) -> Response:
+        """Run a task that failed, timed out or was cancelled once more; its history stays."""
+        ObjectReader(request.data).finish()
+        require_right_to_run(request, find(pk).task_type, HARMLESS_TYPES)
+        return _change(pk, lambda task: services.retry(task.pk, actor=actor(request)))
+
+    @action(detail=False)
+    def statistics(self, request: Request) -> Response:
+        """Counts of all tasks, how those of the last hour went, and the load now."""
+        return Response(_statistics())
 
     @action(detail=False)
     def types(self, request: Request) -> Response:
@@ -91,14 +155,85 @@ def find(task_id: str) -> Task:
     return task
 
 
-def _submit(submission: services.Submission, task_id: UUID, submitted_by: str) -> Task:
+def _submit(
+    request: Request, batch: Sequence[services.Submission], task_ids: Sequence[UUID] | None
+) -> services.Submitted:
+    token = _token(request)
     try:
-        [task] = services.submit([submission], principal=submitted_by, task_ids=[task_id])
+        return services.submit(batch, actor=actor(request), task_ids=task_ids, token=token)
     except services.UnknownTaskType as error:
-        raise invalid(FieldError("task_type", str(error))) from None
+        raise invalid(*_unknown_types(request, batch, error)) from None
     except services.TooManyProfiles as error:
         raise too_many(str(error)) from None
-    return task
+    except idempotency.Mismatch:
+        message = "this Idempotency-Key was used for another body within the last 24 hours; choose a new one"
+        raise conflict(message, ErrorCode.IDEMPOTENCY_MISMATCH, field="Idempotency-Key") from None
+
+
+def _unknown_types(
+    request: Request, batch: Sequence[services.Submission], error: services.UnknownTaskType
+) -> list[FieldError]:
+    if "tasks" not in request.data:
+        return [FieldError("task_type", str(error))]
+    wrong = [index for index, item in enumerate(batch) if item.task_type == error.task_type]
+    return [FieldError(f"tasks[{index}].task_type", str(error)) for index in wrong[: submissions.MAX_ERRORS]]
+
+
+def _token(request: Request) -> idempotency.Token | None:
+    """What the header Idempotency-Key makes of the request; None without one."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not (1 <= len(key) <= idempotency.MAX_KEY and key.isascii() and key.isprintable()):
+        reason = f"must have 1 to {idempotency.MAX_KEY} printable ASCII characters"
+        raise invalid(FieldError("Idempotency-Key", reason))
+    client = principal(request) or f"address:{client_address(request)}"
+    return idempotency.token(client=client, key=key, endpoint=request.path.rstrip("/"), body=request.data)
+
+
+def _created(submitted: services.Submitted, data: Any, location: str) -> Response:
+    headers = {"Location": location}
+    if submitted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return Response(data, status=201, headers=headers)
+
+
+def _flag(request: Request, name: str) -> bool:
+    """A query parameter that is true or false; false when absent."""
+    text = request.query_params.get(name, "").lower()
+    if text not in ("", "true", "false", "1", "0"):
+        raise invalid(FieldError(name, "must be true or false"))
+    return text in ("true", "1")
+
+
+def _dry_run(submission: services.Submission) -> dict[str, Any]:
+    """What explain says of a task like this."""
+    try:
+        services.check_types({submission.task_type})
+    except services.UnknownTaskType as error:
+        raise invalid(FieldError("task_type", str(error))) from None
+    profile = ProfileKey(submission.task_type, submission.requirements)
+    return {"dry_run": True, **serializers.explanation(explaining.explain(profile))}
+
+
+def _change(task_id: str, act: Callable[[Task], Task]) -> Response:
+    """The task after the action; 409 with its state where that does not allow it."""
+    try:
+        return Response(serializers.task_acted_on(act(find(task_id))))
+    except NotAllowed as refusal:
+        raise conflict(str(refusal), task_id=task_id, status=refusal.status.value) from None
+
+
+def _statistics() -> dict[str, Any]:
+    performance = statistics.performance()
+    return {
+        "queue_stats": statistics.queue_stats(),
+        "performance_metrics": {
+            **{name: performance[name] for name in PERFORMANCE},
+            "device_utilization": statistics.device_utilization(),
+        },
+        "current_load": statistics.current_load(),
+    }
 
 
 def _answer(request: Request, task_id: str, view: Callable[[Task], Any]) -> Response:

@@ -95,7 +95,8 @@ def make_finished_task(device: Device, *, result: str | None = '{"echo":{}}', **
     attempt_fields = {
         key: fields.pop(key) for key in ("error_message", "error_traceback", "reason") if key in fields
     }
-    task = make_task(status=status, device_id=device.pk, attempt_no=1, execution_s=0.05, **fields)
+    fields.setdefault("execution_s", 0.05)
+    task = make_task(status=status, device_id=device.pk, attempt_no=1, **fields)
     attempt = make_attempt(task, device, outcome=status, result=result, ran_s=0.05, **attempt_fields)
     Task.objects.filter(pk=task.pk).update(result_attempt=attempt.pk, started_at=attempt.accepted_at)
     task.refresh_from_db()

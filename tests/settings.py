@@ -8,6 +8,7 @@ os.environ.setdefault("RETIRE_CLUSTER_DATA_DIR", tempfile.mkdtemp(prefix="retire
 from retire_cluster.settings import *  # noqa: F403
 
 WATCH_DATABASE = False
+RATE_LIMITS = "off"  # the tests of limits set their own
 
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
     # A file, as in production: threads of a test share an in-memory database with locks of another kind.

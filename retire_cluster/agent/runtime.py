@@ -74,8 +74,10 @@ class Runtime:
         try:
             await _first_to_end(main, chores)
         finally:
-            await cancel_and_wait(*main, *chores)
-            await self._workbench.end_work()
+            try:
+                await cancel_and_wait(*main, *chores)
+            finally:  # also when the agent ends with an error, such as having been removed
+                await self._workbench.end_work()
 
     # --- identity and links ---------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ class ErrorCode(StrEnum):
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     NOT_ACCEPTABLE = "NOT_ACCEPTABLE"
     CONFLICT = "CONFLICT"
+    IDEMPOTENCY_MISMATCH = "IDEMPOTENCY_MISMATCH"
+    PRECONDITION_FAILED = "PRECONDITION_FAILED"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
     RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
@@ -34,6 +36,7 @@ BY_STATUS = {
     405: ErrorCode.METHOD_NOT_ALLOWED,
     406: ErrorCode.NOT_ACCEPTABLE,
     409: ErrorCode.CONFLICT,
+    412: ErrorCode.PRECONDITION_FAILED,
     413: ErrorCode.PAYLOAD_TOO_LARGE,
     415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
     429: ErrorCode.RATE_LIMIT_EXCEEDED,
@@ -88,6 +91,11 @@ def validation_failure(errors: Sequence[FieldError]) -> Failure:
 def not_found(code: ErrorCode, message: str, **details: Any) -> ApiError:
     """404 with a code of its own."""
     return ApiError(Failure(404, code, message, details))
+
+
+def conflict(message: str, code: ErrorCode = ErrorCode.CONFLICT, **details: Any) -> ApiError:
+    """409: the state of things does not allow it."""
+    return ApiError(Failure(409, code, message, details))
 
 
 def too_large(message: str, field_name: str = "") -> ApiError:

@@ -46,7 +46,7 @@ def from_exception(exc: BaseException) -> Failure:
     if isinstance(exc, PermissionDenied):
         return Failure(403, ErrorCode.FORBIDDEN, str(exc) or "this is not allowed")
     if isinstance(exc, RequestDataTooBig):
-        return body_too_large()
+        return body_too_large(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     if isinstance(exc, SuspiciousOperation):
         return Failure(400, ErrorCode.VALIDATION_ERROR, "the request is malformed")
     if isinstance(exc, (OperationalError, InterfaceError)):
@@ -55,9 +55,8 @@ def from_exception(exc: BaseException) -> Failure:
     return _unexpected(exc)
 
 
-def body_too_large() -> Failure:
+def body_too_large(limit: int) -> Failure:
     """413 for the whole body."""
-    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     message = f"a request body may have {limit} bytes"
     return Failure(413, ErrorCode.PAYLOAD_TOO_LARGE, message, {"limit_bytes": limit})
 

@@ -11,7 +11,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, Q, QuerySet, UUIDField
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -65,7 +65,8 @@ class EnvelopePagination(BasePagination):
 
     def _after_cursor(self, queryset: QuerySet[Any], cursor: str, field: str, size: int) -> list[Any]:
         if cursor:
-            queryset = queryset.filter(_beyond(field, *decode_cursor(cursor)))
+            moment, row_id = decode_cursor(cursor)
+            queryset = queryset.filter(_beyond(field, moment, _key_of(queryset.model, row_id)))
         rows = list(queryset[: size + 1])
         more, rows = len(rows) > size, rows[:size]
         self.pagination = {
@@ -103,10 +104,16 @@ def decode_cursor(text: str) -> tuple[datetime, uuid.UUID]:
 
 
 def _cursor_of(row: Model, field: str) -> str:
-    return encode_cursor(getattr(row, field), row.pk)
+    row_id = row.pk if isinstance(row.pk, uuid.UUID) else uuid.UUID(int=row.pk)
+    return encode_cursor(getattr(row, field), row_id)
 
 
-def _beyond(field: str, moment: datetime, row_id: uuid.UUID) -> Q:
+def _key_of(model: type[Model], row_id: uuid.UUID) -> uuid.UUID | int:
+    """The id in the type of the model's key: a UUID, or the number it stands for."""
+    return row_id if isinstance(model._meta.pk, UUIDField) else row_id.int
+
+
+def _beyond(field: str, moment: datetime, row_id: uuid.UUID | int) -> Q:
     # The first condition is what lets the index on (time, id) start at the right place.
     older = Q(**{f"{field}__lt": moment}) | Q(**{field: moment, "pk__lt": row_id})
     return Q(**{f"{field}__lte": moment}) & older

@@ -26,7 +26,11 @@ class ObjectReader:
 
     def fail(self, name: str, reason: str) -> None:
         """Note that a field is wrong."""
-        self.errors.append(FieldError(".".join(filter(None, (self._path, name))) or "body", reason))
+        self.errors.append(FieldError(self.path_of(name) or "body", reason))
+
+    def path_of(self, name: str) -> str:
+        """A field's dotted path from the body."""
+        return ".".join(filter(None, (self._path, name)))
 
     def text(self, name: str, *, longest: int, default: str | None = None) -> str:
         """A string of 1 to `longest` characters; required without a default."""
@@ -39,6 +43,10 @@ class ObjectReader:
         if not 1 <= len(value) <= longest:
             self.fail(name, f"must have 1 to {longest} characters")
         return value
+
+    def optional_text(self, name: str, *, longest: int) -> str:
+        """A string of 1 to `longest` characters; empty when absent."""
+        return self.text(name, longest=longest) if self._value.get(name) is not None else self._absent(name)
 
     def choice(self, name: str, choices: Iterable[str], default: str | None) -> str | None:
         """One of some words."""
@@ -94,6 +102,16 @@ class ObjectReader:
             return []
         return list(dict.fromkeys(value))
 
+    def objects(self, name: str, *, fewest: int, most: int) -> list[Any]:
+        """A required list, whose entries the caller reads."""
+        value = self._take(name, None)
+        if value is _ABSENT:
+            return []
+        if not isinstance(value, list) or not fewest <= len(value) <= most:
+            self.fail(name, f"must be a list of {fewest} to {most} objects")
+            return []
+        return value
+
     def free_object(self, name: str, *, required: bool) -> dict[str, Any]:
         """An object whose keys are the client's own."""
         value = self._take(name, None if required else {}, required=required)
@@ -106,8 +124,7 @@ class ObjectReader:
 
     def child(self, name: str) -> "ObjectReader":
         """A reader of a nested object that notes its errors here; an absent one is empty."""
-        path = ".".join(filter(None, (self._path, name)))
-        return ObjectReader(self._take(name, {}, required=False), path, self)
+        return ObjectReader(self._take(name, {}, required=False), self.path_of(name), self)
 
     def check_keys(self) -> None:
         """Note every key that no reader asked for."""
@@ -120,6 +137,10 @@ class ObjectReader:
         self.check_keys()
         if self.errors:
             raise invalid(*self.errors)
+
+    def _absent(self, name: str) -> str:
+        self._known.add(name)
+        return ""
 
     def _take(self, name: str, default: Any, *, required: bool | None = None) -> Any:
         self._known.add(name)

@@ -11,13 +11,32 @@ from retire_cluster.api.errors import ErrorCode, not_found
 API_ROOT = "/api/v1"
 LINKS = {
     "cluster_status": "cluster/status",
+    "cluster_metrics": "cluster/metrics",
+    "cluster_config": "cluster/config",
     "devices": "devices",
+    "devices_summary": "devices/summary",
     "device": "devices/{device_id}",
+    "device_status": "devices/{device_id}/status",
+    "device_ping": "devices/{device_id}/ping",
+    "device_cordon": "devices/{device_id}/cordon",
+    "device_uncordon": "devices/{device_id}/uncordon",
+    "device_drain": "devices/{device_id}/drain",
     "tasks": "tasks",
+    "tasks_batch": "tasks/batch",
+    "tasks_statistics": "tasks/statistics",
     "task": "tasks/{task_id}",
     "task_status": "tasks/{task_id}/status",
     "task_result": "tasks/{task_id}/result",
+    "task_explain": "tasks/{task_id}/explain",
+    "task_cancel": "tasks/{task_id}/cancel",
+    "task_retry": "tasks/{task_id}/retry",
     "task_types": "tasks/types",
+    "config": "config",
+    "config_section": "config/{section}",
+    "config_reset": "config/reset",
+    "keys": "keys",
+    "join_tokens": "join-tokens",
+    "audit": "audit",
 }
 
 

@@ -28,6 +28,13 @@ def _parser() -> Parser:
     parser = Parser(
         prog=PROGRAM, description="REST API and, unless one runs already, gateway and a local node."
     )
+    _add_api_options(parser)
+    _add_cluster_options(parser)
+    add_common(parser)
+    return parser
+
+
+def _add_api_options(parser: Parser) -> None:
     option, switch = parser.option, parser.switch
     option("--host", lambda: env.text("API_HOST", "127.0.0.1"), help="address to listen on (127.0.0.1)")
     option(
@@ -50,6 +57,15 @@ def _parser() -> Parser:
         action="append",
         help="a key with every right (repeatable)",
     )
+    switch(
+        "--no-rate-limit",
+        lambda: env.text("RATE_LIMITS", "").lower() == "off",
+        help="any number of calls per client",
+    )
+
+
+def _add_cluster_options(parser: Parser) -> None:
+    option, switch = parser.option, parser.switch
     option(
         "--cluster-host",
         lambda: env.text("CLUSTER_HOST", "localhost"),
@@ -82,8 +98,6 @@ def _parser() -> Parser:
         lambda: env.flag("HELLO", default=False),
         help="submit one echo at the start and show its result",
     )
-    add_common(parser)
-    return parser
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -94,3 +108,5 @@ def _check(arguments: argparse.Namespace) -> None:
         os.environ[env.PREFIX + "CLUSTER_PORT"] = str(arguments.cluster_port)
     os.environ[env.PREFIX + "API_KEY"] = ",".join(arguments.api_key)
     os.environ[env.PREFIX + "AUTH"] = arguments.auth
+    if arguments.no_rate_limit:
+        os.environ[env.PREFIX + "RATE_LIMITS"] = "off"

@@ -14,7 +14,7 @@ from dataclasses import replace
 from django.db import DataError, InterfaceError, OperationalError, connection
 
 from clusterconfig import services as config
-from devices import presence
+from devices import pings, presence
 from retire_cluster import db, hints
 from retire_cluster.gateway import translate
 from retire_cluster.gateway.ingest import Batch, Identity
@@ -33,6 +33,7 @@ RETRY_S = 0.5  # between tries while the database is away
 CLOSED_REASON = "the gateway counts this connection as lost; connect again"  # no matter to one that is gone
 MAX_RACES = 20  # in a row; more means a defect, not bad luck
 UNANSWERED_LIMIT = 3  # offers in a row a device may leave unanswered
+MAX_PINGS_OPEN = 100  # per device; of more, the oldest answers do not matter any more
 # SQLite lives on SD cards: an idle cluster hardly writes.
 PRESENCE_FLUSH_S = {"sqlite": 300.0, "postgresql": 15.0}
 
@@ -65,7 +66,6 @@ class Committer(threading.Thread):
         self._matcher = Matcher()
         self._next_tick = 0.0
         self._next_flush = time.monotonic() + PRESENCE_FLUSH_S["sqlite"]
-        self._config_version: int | None = None
 
     def submit(self, item: Input) -> None:
         """Hand in something that arrived. Any thread; never blocks."""
@@ -123,6 +123,8 @@ class Committer(threading.Thread):
             inputs = [*inputs, *self._silent()]
         place = hinted or tick or (self._backlog and bool(inputs))
         self._persist(inputs, tick=tick, place=place, intents=intended or tick)
+        if intended or tick:
+            self._spread_config()
         if tick:
             self._after_tick()
 
@@ -173,9 +175,11 @@ class Committer(threading.Thread):
         """After the commit: follow it in memory, tell whoever waits, send."""
         if effects is None:
             return
+        told = {id(link) for link, _ in effects.close}
         for session in effects.ended:
             self.sessions.close(session)
-            effects.close.append((session.link, wire.Goodbye(code="unavailable", reason=CLOSED_REASON)))
+            if id(session.link) not in told:
+                effects.close.append((session.link, wire.Goodbye(code="unavailable", reason=CLOSED_REASON)))
         for session in effects.opened:
             old = self.sessions.open(session)
             if old is not None:
@@ -183,11 +187,22 @@ class Committer(threading.Thread):
                 effects.close.append((old.link, wire.Goodbye(code="replaced", reason=reason)))
         for row in effects.changed:
             self.sessions.remember(row)
+        self._follow_pings(effects)
         if effects.placed:
             self._backlog = effects.work_may_remain
         if effects.finished:
             waiting.ended(effects.finished)
         self._deliver(effects)
+
+    def _follow_pings(self, effects: Effects) -> None:
+        """Start the clocks of pings that leave now, and tell whoever waits for those that ended."""
+        for session, ping_id in effects.pings_sent:
+            while len(session.pings) >= MAX_PINGS_OPEN:
+                del session.pings[next(iter(session.pings))]
+            session.pings[ping_id] = time.monotonic()
+        for session, ping_id in effects.pings_ended:
+            session.pings.pop(ping_id, None)
+        pings.waiters.ended(ping_id for _, ping_id in effects.pings_ended)
 
     # --- the clock --------------------------------------------------------------------------------------------
 
@@ -210,17 +225,17 @@ class Committer(threading.Thread):
         if self.last_tick >= self._next_flush:
             self._next_flush = self.last_tick + PRESENCE_FLUSH_S[connection.vendor]
             presence.flush()
-        current = config.current()
-        if self._config_version is None:
-            self._config_version = current.version
-        if current.version != self._config_version:
-            self._config_version = current.version
-            self._tell_everybody(wire.Config(version=current.version, pulse=translate.pulse(current)))
 
-    def _tell_everybody(self, message: wire.Message) -> None:
+    def _spread_config(self) -> None:
+        """Tell the agents that are behind which settings are in force."""
+        current = config.current()
+        behind = [session for session in self.sessions.all() if session.config_version != current.version]
+        if not behind:
+            return
         effects = Effects()
-        for session in self.sessions.all():
-            effects.say(session.link, message)
+        for session in behind:
+            session.config_version = current.version
+            effects.say(session.link, wire.Config(version=current.version, pulse=translate.pulse(current)))
         self._deliver(effects)
 
     # --- trouble ----------------------------------------------------------------------------------------------

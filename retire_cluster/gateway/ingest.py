@@ -15,15 +15,16 @@ from uuid import UUID
 from django.db import DatabaseError, transaction
 
 from clusterconfig import services as config
-from devices import presence
+from devices import pings, presence
 from devices import services as devices
 from retire_cluster import __version__, db
 from retire_cluster.gateway import translate
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Opened, Received
+from retire_cluster.gateway.intents import Intents
 from retire_cluster.gateway.sessions import DECLINED_HOLD_S, Link, Session, Sessions
 from retire_cluster.protocol import messages as wire
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Verdict
-from tasks import placement, reservations, rules, services, sweep
+from tasks import placement, reservations, rules, sweep
 from tasks.lifecycle import Ledger, LostRace
 from tasks.reconcile import Action, Wish, at_heartbeat, at_register
 
@@ -146,7 +147,12 @@ class Batch:
 
     def _session(self, link: Link, registration: devices.Registration) -> Session:
         totals = reservations.view_of(registration.device)
-        return Session(link, totals, secret_confirmed=registration.secret is None)
+        return Session(
+            link,
+            totals,
+            secret_confirmed=registration.secret is None,
+            config_version=self._settings.version,
+        )
 
     def _welcome(self, registration: devices.Registration) -> wire.Welcome:
         return wire.Welcome(
@@ -176,6 +182,9 @@ class Batch:
                 else rules.shorten(task, attempt, session=session.number, until=until)
             )
             self._put(step)
+        for ping_id in session.pings:
+            if pings.fail(ping_id, "the connection was lost before the answer", now=self._ledger.now):
+                self.effects.pings_ended.append((session, ping_id))
         presence.flush(only=[session.device_id])
 
     def _grace_s(self, session: Session, *, stopping: bool) -> float:
@@ -195,7 +204,18 @@ class Batch:
             devices.confirm_secret(session.device_id)
             session.secret_confirmed = True
         for message in item.messages:
-            self._dispatch(session, message)
+            if isinstance(message, wire.Pong):
+                self._pong(session, UUID(message.nonce), item.heard_at)
+            else:
+                self._dispatch(session, message)
+
+    def _pong(self, session: Session, ping_id: UUID, heard_at: float) -> None:
+        sent_at = session.pings.get(ping_id)
+        if sent_at is None:
+            return
+        milliseconds = (heard_at - sent_at) * 1000
+        if pings.answer(ping_id, session.device_id, milliseconds, now=self._ledger.now):
+            self.effects.pings_ended.append((session, ping_id))
 
     def _dispatch(self, session: Session, message: wire.Message) -> None:
         match message:
@@ -269,6 +289,7 @@ class Batch:
 
     def _stopped(self, session: Session, message: wire.Stopped) -> None:
         for attempt_id in message.attempts:
+            session.withdrawn.discard(UUID(attempt_id))
             pair = self._own(session, attempt_id)
             if pair is not None:
                 self._put(rules.confirm(*pair))
@@ -296,6 +317,8 @@ class Batch:
                     self._put(rules.move(*pair, session=session.number, now=now, lease_s=lease_s))
                 case Wish.ACCEPT if pair:
                     self._put(rules.accept(*pair, session=session.number, now=now, lease_s=lease_s))
+                case Wish.ADOPT if action.attempt in session.withdrawn:
+                    self.effects.say(session.link, wire.Stop(attempts=(action.attempt.hex,)))
                 case Wish.ADOPT if pair:
                     self._put(rules.adopt(*pair, session=session.number, now=now, lease_s=lease_s))
 
@@ -325,13 +348,9 @@ class Batch:
                 self._put(rules.renew(*pair, until=self._ledger.now + timedelta(seconds=term - silent)))
 
     def deliver_intents(self) -> None:
-        """Send what people want of devices and no message has said yet: cancels are rows, their hints get lost."""
-        live = [attempt_id for session in self._sessions.all() for attempt_id in session.attempts]
-        for attempt_id, device_id in services.cancelling(live):
-            session = self._sessions.by_device.get(device_id)
-            if session is not None and attempt_id not in session.cancels_sent:
-                session.cancels_sent.add(attempt_id)
-                self.effects.say(session.link, wire.Cancel(attempt=attempt_id.hex))
+        """Do what people want of devices and no message has said yet."""
+        Intents(self._sessions, self._identity.gateway_id, self._ledger, self.effects).deliver()
+        self._store()
 
     def place(self, matcher: placement.Matcher) -> None:
         """Fill what is free. Under a savepoint: a failure here is rolled back alone and tried again."""

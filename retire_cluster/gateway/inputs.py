@@ -1,5 +1,6 @@
 """What the event loop hands to the committer, and what a committed batch does outside the database."""
 
+import time
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -18,10 +19,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A later frame of a link."""
+    """A later frame of a link, and when it arrived (monotonic)."""
 
     link: Link
     messages: tuple[Message, ...]
+    heard_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Effects:
     ended: list[Session] = field(default_factory=list)
     finished: list[UUID] = field(default_factory=list)
     changed: list[AttemptRow] = field(default_factory=list)
+    pings_sent: list[tuple[Session, UUID]] = field(default_factory=list)
+    pings_ended: list[tuple[Session, UUID]] = field(default_factory=list)
     placed: bool = False
     work_may_remain: bool = False
 

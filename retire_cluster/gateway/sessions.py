@@ -43,6 +43,9 @@ class Session:
     hold_until: float = 0.0
     unanswered: int = 0  # offers in a row
     cancels_sent: set[UUID] = field(default_factory=set)
+    withdrawn: set[UUID] = field(default_factory=set)  # taken away from the agent, which is told to stop them
+    pings: dict[UUID, float] = field(default_factory=dict)  # unanswered ones, and when they left (monotonic)
+    config_version: int = 0  # of the settings the agent was told
 
     @property
     def device_id(self) -> str:

@@ -5,3 +5,6 @@ from typing import Any
 
 local_gateway: Callable[[], dict[str, Any]] | None = None
 """Set by a launcher whose own process runs the gateway: answers what `GET /node/health` would."""
+
+serves_websocket = False
+"""Set by a launcher whose own process serves `/ws`."""

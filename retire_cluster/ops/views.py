@@ -2,18 +2,16 @@
 
 from datetime import UTC, datetime
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from devices.models import Device, Gateway
-from devices.serializers import uptime_text
-from retire_cluster import __version__
+from clusterconfig.permissions import NeedsKey
+from devices.models import Device
 from retire_cluster.api import envelope
 from retire_cluster.api.errors import ErrorCode, Failure
-from retire_cluster.ops import health, probe
+from retire_cluster.ops import cluster, health
 
 
 def health_view(request: HttpRequest) -> HttpResponse:
@@ -38,16 +36,21 @@ class ClusterStatusView(APIView):
     """Counts and resources of all devices, and the gateway they are connected to."""
 
     def get(self, request: Request) -> Response:
-        return Response({"cluster_stats": Device.objects.members().totals(), "server_info": server_info()})
+        stats = Device.objects.members().totals()
+        return Response({"cluster_stats": stats, "server_info": cluster.server_info()})
 
 
-def server_info() -> dict[str, object]:
-    """The gateway: version, time since its start, where it listens."""
-    facts = probe.gateway()
-    row = Gateway.objects.filter(stopped_at=None).order_by("-started_at").first()
-    return {
-        "version": __version__,
-        "uptime": uptime_text(facts.uptime_s),
-        "host": row.host if row else settings.CLUSTER_HOST,
-        "port": row.port if row else settings.CLUSTER_PORT,
-    }
+class ClusterConfigView(APIView):
+    """The settings and features of the cluster, for any key."""
+
+    permission_classes = (NeedsKey,)
+
+    def get(self, request: Request) -> Response:
+        return Response(cluster.configuration())
+
+
+class ClusterMetricsView(APIView):
+    """How the cluster is used and how it performs: all of it measured."""
+
+    def get(self, request: Request) -> Response:
+        return Response(cluster.metrics())

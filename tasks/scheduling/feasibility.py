@@ -24,6 +24,12 @@ class Reason(StrEnum):
     TAGS = "tags"
     GPU = "gpu"
     INTERNET = "internet"
+    # What may change by itself; placement looks at it apart from the profile.
+    ONLINE = "online"
+    CORDONED = "cordoned"
+    FREE_SLOTS = "free_slots"
+    FREE_MEMORY = "free_memory"
+    FREE_STORAGE = "free_storage"
 
 
 @dataclass(frozen=True, slots=True)

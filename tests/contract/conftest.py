@@ -10,7 +10,6 @@ from django.test import Client
 from clusterconfig import keys, services
 from retire_cluster import ops
 from retire_cluster.ops import probe
-from tasks import waiting
 
 
 class Api:
@@ -53,7 +52,6 @@ def _gateway_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test asks a real port; settings read by one test are not another's."""
     answer = {"status": "healthy", "scheduler": "healthy", "devices_connected": 1, "uptime_s": 203_400.0}
     monkeypatch.setattr(ops, "local_gateway", lambda: answer)
-    monkeypatch.setattr(waiting, "_net", lambda: None)  # its thread would outlive the test's database
     probe.forget_cached()
     services.forget_cached()
     yield

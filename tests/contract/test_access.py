@@ -5,13 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.test import Client
 from django.utils import timezone
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.test import APIRequestFactory
+from rest_framework.views import APIView
 
 from clusterconfig import keys
 from clusterconfig.keys import Scope
 from clusterconfig.models import ApiKey
+from clusterconfig.permissions import NeedsKey, needs
 from tests.contract.conftest import Api
 
 pytestmark = pytest.mark.django_db
@@ -284,3 +290,28 @@ def test_a_session_without_staff_rights_runs_no_code() -> None:
     )
 
     assert answer.status_code == 403
+
+
+def _asked(permission: type[BasePermission], user: Any) -> bool:
+    request = Request(APIRequestFactory().post("/"))
+    request.user = user
+    return permission().has_permission(request, APIView())
+
+
+def test_a_permission_class_asks_for_its_scope() -> None:
+    holder = keys.KeyHolder("key:x", frozenset({Scope.OPERATE}), "x")
+
+    assert _asked(needs(Scope.OPERATE), holder)
+    with pytest.raises(PermissionDenied, match="'admin'; this key"):
+        _asked(needs(Scope.ADMIN), holder)
+    with pytest.raises(PermissionDenied, match="'operate'; this user"):
+        _asked(needs(Scope.OPERATE), User(username="ann"))
+    with pytest.raises(NotAuthenticated, match="X-API-Key"):
+        _asked(needs(Scope.OPERATE), AnonymousUser())
+
+
+def test_any_key_will_do_where_only_a_key_is_asked_for() -> None:
+    assert _asked(NeedsKey, keys.KeyHolder("key:x", frozenset(), "x"))
+    assert _asked(NeedsKey, User(username="ann"))
+    with pytest.raises(NotAuthenticated):
+        _asked(NeedsKey, AnonymousUser())

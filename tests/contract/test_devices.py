@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from devices.models import Gateway
+from devices.models import Gateway, Presence
 from retire_cluster import __version__
 from tests.contract.conftest import Api
 from tests.factories import START, make_attempt, make_device, make_task
@@ -104,10 +104,23 @@ def test_details_hold_everything_that_was_reported(api: Api) -> None:
         "task_types",
         "full_capabilities",
         "latest_metrics",
+        "metrics_history",
     }
     assert data["total_heartbeats"] == 3
     assert data["full_capabilities"] == {"platform": "linux", "hostname": "nuc"}
     assert data["latest_metrics"] == {"cpu_percent": 12.5}
+    assert data["metrics_history"] == [{"timestamp": "2026-01-01T12:00:00.000000Z", "cpu_percent": 12.5}]
+
+
+def test_the_history_holds_the_latest_metrics_oldest_first(api: Api) -> None:
+    history = [
+        {"timestamp": f"2026-01-01T12:{minute:02}:00.000000Z", "cpu_percent": minute} for minute in range(3)
+    ]
+    Presence.objects.create(
+        device=make_device("nuc"), last_seen=START, metrics={"cpu_percent": 2}, history=history
+    )
+
+    assert api.data("devices/nuc")["metrics_history"] == history
 
 
 def test_a_removed_device_is_gone(api: Api) -> None:

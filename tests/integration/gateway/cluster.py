@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 from clusterconfig import services as config
 from clusterconfig import tokens
+from clusterconfig.audit import Actor
 from devices import services as devices
 from devices.models import Gateway
 from retire_cluster import db
@@ -46,7 +47,7 @@ class Cluster:
         config.forget_cached()
         row = Gateway(id=uuid4(), host="127.0.0.1", port=1, tls=False, started_at=db.now())
         devices.start_gateway(row, alone=True, now=db.now())
-        self.token = tokens.create("test", now=db.now())
+        self.token, _ = tokens.create("test", now=db.now())
         self._deaths: list[BaseException] = []
         self.committer = Committer(Identity(row.id, config.incarnation()), self._deliver, self._deaths.append)
 
@@ -116,7 +117,7 @@ def submit(
         on_device_loss=loss,
         metadata={},
     )
-    return [task.id for task in services.submit([submission] * count, principal="test")]
+    return [task.id for task in services.submit([submission] * count, actor=Actor("test")).tasks]
 
 
 def status(task_id: UUID) -> str:

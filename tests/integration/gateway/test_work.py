@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from django.utils import timezone
 
-from clusterconfig import services as config
+from clusterconfig.audit import Actor
 from devices import presence
 from devices.models import Device
 from retire_cluster.protocol import messages as wire
@@ -218,7 +218,7 @@ def test_a_cancel_reaches_the_device_and_ends_when_it_says_so(cluster: Cluster) 
     cluster.step()
     (order,) = assigned(link)
     cluster.say(link, wire.Accepted(attempts=(order.attempt,)))
-    assert services.cancel(task_id, by="test").status == "running"
+    assert services.cancel(task_id, actor=Actor("test")).status == "running"
     cluster.step()
     assert sent(link, wire.Cancel) == [wire.Cancel(attempt=order.attempt)]
     cluster.say(link, wire.Result(attempt=order.attempt, outcome=Outcome.CANCELLED))
@@ -277,12 +277,3 @@ def test_heartbeats_are_answered_and_counted(cluster: Cluster) -> None:
     assert sent(link, wire.HeartbeatAck)
     view = presence.latest(["hearty"])["hearty"]
     assert (view.heartbeats, view.metrics["cpu_percent"]) == (1, 12.0)
-
-
-def test_a_change_of_settings_reaches_devices(cluster: Cluster) -> None:
-    link = cluster.join("alice")
-    cluster.committer._after_tick()
-    config.change("heartbeat", {"interval": 7}, now=timezone.now())
-    cluster.committer._after_tick()
-    (message,) = sent(link, wire.Config)
-    assert message.pulse.interval_s == 7  # type: ignore[attr-defined]

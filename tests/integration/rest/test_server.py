@@ -77,7 +77,6 @@ def until(condition: Callable[[], Any]) -> Any:
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(ops, "local_gateway", lambda: {"status": "healthy", "scheduler": "healthy"})
-    monkeypatch.setattr(waiting, "_net", lambda: None)
     monkeypatch.setattr(services, "_announce", lambda: None)  # no gateway here: the test plays it
     bridge = _Bridge()
     with _serving(bridge) as number:
@@ -163,7 +162,7 @@ def test_more_callers_wait_than_there_are_threads(port: int, client: httpx.Clien
     async def main() -> list[httpx.Response]:
         async with httpx.AsyncClient(timeout=DEADLINE_S) as http:
             calls = [asyncio.create_task(http.get(path)) for _ in range(10)]
-            while len(waiting._waiters.get(task_id, ())) < 10:  # all ten wait on two threads
+            while waiting.callers(task_id) < 10:  # all ten wait on two threads
                 assert not any(call.done() for call in calls)
                 await asyncio.sleep(0.01)
             assert (await http.get(f"http://127.0.0.1:{port}/health")).status_code == 200

@@ -26,6 +26,7 @@ CASES: dict[str, dict[str, tuple[str, str, object, list[str], object]]] = {
         "--embedded": ("EMBEDDED", "yes", True, ["--no-embedded"], False),
         "--no-embedded": ("EMBEDDED", "no", False, ["--embedded"], True),
         "--no-local-node": ("NO_LOCAL_NODE", "1", True, ["--no-local-node"], True),
+        "--no-rate-limit": ("RATE_LIMITS", "off", True, ["--no-rate-limit"], True),
         "--hello": ("HELLO", "on", True, ["--hello"], True),
         "--insecure-plain": ("INSECURE_PLAIN", "1", True, ["--insecure-plain"], True),
         "--no-migrate": ("NO_MIGRATE", "true", True, ["--no-migrate"], True),

@@ -1,0 +1,101 @@
+"""What operators do with devices: take them out of service, bring them back, remove them for good.
+
+Each is a level, not an event: gateways read the rows on the hint, and again each second.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from clusterconfig import audit
+from clusterconfig.audit import Actor
+from devices import signals
+from devices.models import Device
+from retire_cluster import db, hints
+
+MAX_REASON = 500  # characters
+MAX_DRAIN_S = 86_400
+NO_SECRET = ""  # no secret has this digest
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A device that left for good."""
+
+    device_id: str
+    removed_at: datetime
+    was_online: bool
+
+
+def cordon(device_id: str, *, reason: str, actor: Actor) -> Device:
+    """Place nothing new on the device; what runs goes on, and a drain ends. Raises Device.DoesNotExist."""
+    state = {"cordoned": True, "cordon_reason": reason, "draining": False, "drain_deadline": None}
+    return _change(device_id, "device.cordon", state, actor=actor, now=db.now())
+
+
+def uncordon(device_id: str, *, reason: str, actor: Actor) -> Device:
+    """Back in service. Raises Device.DoesNotExist."""
+    state = {"cordoned": False, "cordon_reason": "", "draining": False, "drain_deadline": None}
+    return _change(device_id, "device.uncordon", state, actor=actor, now=db.now(), reason=reason)
+
+
+def drain(device_id: str, *, reason: str, deadline_s: int | None, actor: Actor) -> Device:
+    """Cordon, and have it run empty: after the deadline what still runs goes back to the queue.
+
+    Without a deadline everything may end by itself. Raises Device.DoesNotExist.
+    """
+    now = db.now()
+    deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
+    state = {"cordoned": True, "cordon_reason": reason, "draining": True, "drain_deadline": deadline}
+    return _change(device_id, "device.drain", state, actor=actor, now=now, deadline_seconds=deadline_s)
+
+
+def remove(device_id: str, *, actor: Actor) -> Removal:
+    """Take the device out of the cluster for good: its secret is dead, its work goes to others.
+
+    Its name stays in the history. The gateway tells the agent, which then ends. Raises Device.DoesNotExist.
+    """
+    with db.write_transaction():
+        now = db.now()
+        # Before the device is locked: everybody locks tasks first.
+        signals.leaving.send(
+            Device, device_id=device_id, reason="the device was removed from the cluster", now=now
+        )
+        device = _locked(device_id)
+        removal = Removal(device.id, now, device.online)
+        device.disconnected_at = now if device.online else device.disconnected_at
+        device.online, device.status_reason = False, "removed from the cluster"
+        device.secret_digest, device.removed_at = NO_SECRET, now
+        device.save()
+        audit.record(
+            "device.remove", device.id, actor=actor, now=now, details={"was_online": removal.was_online}
+        )
+    _tell_gateways()
+    return removal
+
+
+def _change(
+    device_id: str, action: str, state: dict[str, Any], *, actor: Actor, now: datetime, **details: Any
+) -> Device:
+    """Set the device's fields; nothing is recorded when they are so already."""
+    with db.write_transaction():
+        device = _locked(device_id)
+        changed = [name for name, value in state.items() if getattr(device, name) != value]
+        if changed:
+            for name in changed:
+                setattr(device, name, state[name])
+            device.save(update_fields=changed)
+            facts = {"reason": state["cordon_reason"], **details}
+            audit.record(action, device.id, actor=actor, now=now, details=facts)
+    _tell_gateways()
+    return device
+
+
+def _locked(device_id: str) -> Device:
+    return Device.objects.members().select_for_update().get(id=device_id)
+
+
+def _tell_gateways() -> None:
+    """After the commit: for drains and removals an intent, for what may be placed now work."""
+    hints.notify(hints.INTENT)
+    hints.notify(hints.WORK)

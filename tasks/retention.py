@@ -1,0 +1,48 @@
+"""Deletes history that is older than the configuration wants it kept, in batches that hold no lock for long."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import QuerySet
+
+from clusterconfig import services as config
+from clusterconfig.models import AuditEntry
+from devices.models import Ping
+from retire_cluster import db
+from retire_cluster.protocol.states import TERMINAL
+from tasks.models import IdempotencyKey, Task
+
+BATCH = 500  # rows in one transaction
+IDEMPOTENCY_KEPT = timedelta(hours=24)  # what clients are promised
+PINGS_KEPT = timedelta(days=1)
+
+
+def run(now: datetime) -> dict[str, int]:
+    """Delete what is due. Returns how many rows of each kind; attempts go with their tasks."""
+    kept = config.current().retention
+    return {
+        "tasks": _delete(_ended_tasks(now - timedelta(days=kept.tasks_days))),
+        "audit": _delete(AuditEntry.objects.filter(at__lt=now - timedelta(days=kept.audit_days))),
+        "idempotency_keys": _delete(IdempotencyKey.objects.filter(created_at__lt=now - IDEMPOTENCY_KEPT)),
+        "pings": _delete(Ping.objects.filter(requested_at__lt=now - PINGS_KEPT)),
+    }
+
+
+def _ended_tasks(before: datetime) -> QuerySet[Any]:
+    """Tasks that ended before the moment. They were made before it too, which is what has an index."""
+    return Task.objects.filter(created_at__lt=before, finished_at__lt=before, status__in=TERMINAL)
+
+
+def _delete(due: QuerySet[Any]) -> int:
+    """Delete the rows, batch by batch; one that changes meanwhile, such as a task that is retried, stays."""
+    deleted = 0
+    while True:
+        with db.write_transaction():
+            found = list(
+                due.order_by().select_for_update(skip_locked=not db.is_sqlite())[:BATCH].values("pk")
+            )
+            ids = [row["pk"] for row in found]
+            due.model._default_manager.filter(pk__in=ids).only("pk").delete()
+        deleted += len(ids)
+        if len(ids) < BATCH:
+            return deleted

@@ -1,0 +1,131 @@
+"""Figures about all tasks, each from one pass over the table; remembered for some seconds, so that asking often
+costs no more than asking now and then."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Avg, Count, Q
+
+from devices.models import Device
+from retire_cluster import db
+from retire_cluster.protocol.states import TERMINAL, Priority, TaskStatus
+from tasks import reservations
+from tasks.models import Task
+
+CACHE_S = 2.0  # a pass over a million rows takes some tenths of a second
+LATELY = timedelta(hours=1)
+SAMPLE = 1000  # waits looked at for the percentiles
+
+_lock = threading.Lock()
+_cached: dict[str, tuple[float, dict[str, Any]]] = {}
+
+
+def queue_stats() -> dict[str, Any]:
+    """How many tasks there are, by status, by priority and by the device of their latest attempt."""
+    return _remembered("queue_stats", _queue_stats)
+
+
+def performance() -> dict[str, Any]:
+    """What the tasks that ended within the last hour say of the cluster.
+
+    `success_rate` is in percent, times are in seconds; percentiles of the wait are null when nothing ended.
+    """
+    return _remembered("performance", _performance)
+
+
+def current_load() -> dict[str, Any]:
+    """What waits and runs now, and the share of all online devices' slots in use, in percent, not remembered."""
+    slots, busy = _slots()
+    by_status = queue_stats()["by_status"]
+    return {
+        "pending_tasks": by_status[TaskStatus.PENDING] + by_status[TaskStatus.QUEUED],
+        "running_tasks": by_status[TaskStatus.ASSIGNED] + by_status[TaskStatus.RUNNING],
+        "capacity_utilization": _percent(sum(busy.values()), sum(slots.values())),
+    }
+
+
+def device_utilization() -> dict[str, float]:
+    """The share of each online device's slots in use now, in percent."""
+    slots, busy = _slots()
+    return {device_id: _percent(busy[device_id], total) for device_id, total in sorted(slots.items())}
+
+
+def _slots() -> tuple[dict[str, int], Counter[str]]:
+    """Slots by online device, and those in use."""
+    slots = dict(Device.objects.members().filter(online=True).values_list("id", "slots"))
+    taken = reservations.taken()
+    return slots, Counter({device_id: taken[device_id][0] for device_id in slots if device_id in taken})
+
+
+def _percent(part: float, whole: float) -> float:
+    return round(100 * part / whole, 1) if whole else 0.0
+
+
+def forget_cached() -> None:
+    """Ask the database at the next call."""
+    with _lock:
+        _cached.clear()
+
+
+def _remembered(name: str, measure: Any) -> dict[str, Any]:
+    with _lock:  # one pass at a time; the others take its answer
+        known = _cached.get(name)
+        if known is None or time.monotonic() - known[0] >= CACHE_S:
+            known = _cached[name] = (time.monotonic(), measure())
+        return known[1]
+
+
+def _queue_stats() -> dict[str, Any]:
+    by_status = Counter({status.value: 0 for status in TaskStatus})
+    by_priority = Counter({priority.value: 0 for priority in Priority})
+    by_device: Counter[str] = Counter()
+    groups = (
+        Task.objects.order_by().values_list("status", "priority", "device_id").annotate(tasks=Count("pk"))
+    )
+    for status, priority, device_id, count in groups:
+        by_status[status] += count
+        by_priority[priority] += count
+        if device_id:
+            by_device[device_id] += count
+    return {
+        "total_tasks": by_status.total(),
+        "by_status": dict(by_status),
+        "by_priority": dict(by_priority),
+        "by_device": dict(by_device),
+    }
+
+
+def _performance() -> dict[str, Any]:
+    lately = Task.objects.order_by().filter(status__in=TERMINAL, finished_at__gte=db.now() - LATELY)
+    sums = lately.aggregate(
+        ended=Count("pk"),
+        judged=Count("pk", filter=~Q(status=TaskStatus.CANCELLED)),
+        succeeded=Count("pk", filter=Q(status=TaskStatus.SUCCESS)),
+        average=Avg("execution_s"),
+    )
+    waits = sorted(_waits(lately.order_by("-finished_at").values_list("ready_at", "started_at")[:SAMPLE]))
+    judged = sums["judged"]
+    return {
+        "success_rate": round(100 * sums["succeeded"] / judged, 1) if judged else 0.0,
+        "average_execution_time": round(sums["average"] or 0.0, 3),
+        "tasks_per_hour": sums["ended"],
+        "queue_wait_p50_seconds": percentile(waits, 50),
+        "queue_wait_p95_seconds": percentile(waits, 95),
+    }
+
+
+def _waits(rows: Any) -> list[float]:
+    """Seconds from ready to started; what never started did not wait for a device to the end."""
+    pairs: list[tuple[datetime, datetime | None]] = list(rows)
+    return [max(0.0, (started - ready).total_seconds()) for ready, started in pairs if started is not None]
+
+
+def percentile(ordered: Sequence[float], percent: int) -> float | None:
+    """The smallest value that so many percent of the values do not exceed; None of none."""
+    if not ordered:
+        return None
+    return round(ordered[max(0, -(-len(ordered) * percent // 100) - 1)], 3)

@@ -1,0 +1,56 @@
+"""The history of metrics: in memory where the gateway runs, in the table on Postgres only."""
+
+import pytest
+from django.db import connection
+
+from devices import presence
+from devices.models import Presence
+from retire_cluster.protocol import messages as wire
+from tests.integration.gateway.cluster import Cluster
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def beat(cluster: Cluster, times: int) -> None:
+    link = cluster.join("historian")
+    for number in range(times):
+        cluster.say(link, wire.Heartbeat(metrics=wire.Metrics(cpu_percent=float(number))))
+
+
+def history() -> list[float]:
+    view = presence.latest(["historian"], with_history=True)["historian"]
+    return [sample["cpu_percent"] for sample in view.history]
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    presence.forget("historian")
+    return Cluster()
+
+
+def test_the_last_sixty_are_kept_oldest_first(cluster: Cluster) -> None:
+    beat(cluster, 63)
+
+    assert history() == [float(number) for number in range(3, 63)]
+
+
+def test_another_process_reads_what_the_table_has(cluster: Cluster) -> None:
+    beat(cluster, 3)
+    presence.flush(only=["historian"])
+    presence.forget("historian")
+
+    stored = Presence.objects.get(device_id="historian")
+    if connection.vendor == "postgresql":
+        assert history() == [0.0, 1.0, 2.0]
+    else:  # an SD card is spared; the latest sample is there all the same
+        assert stored.history == []
+        assert history() == [2.0]
+
+
+def test_a_list_does_not_read_histories(cluster: Cluster) -> None:
+    beat(cluster, 3)
+
+    assert presence.latest(["historian"])["historian"].metrics["cpu_percent"] == 2.0
+    presence.flush(only=["historian"])
+    presence.forget("historian")
+    assert presence.latest(["historian"])["historian"].history == ()

