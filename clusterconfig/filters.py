@@ -1,15 +1,17 @@
 """Query parameters of the lists of this app."""
 
-from typing import Any
+from django_filters import FilterSet
 
-from retire_cluster.api.filters import QueryFilter, any_of, compared, matching, moment
+from retire_cluster.api.filters import Values, matching, moment
 
-_TEXT = matching(r"(?s).{1,200}", "1 to 200 characters")
+_text = matching(r"(?s).{1,200}", "1 to 200 characters")
 
-AUDIT_FILTERS: tuple[QueryFilter[Any], ...] = (
-    QueryFilter("action", _TEXT, any_of("action")),
-    QueryFilter("actor", _TEXT, any_of("actor")),
-    QueryFilter("target", _TEXT, any_of("target")),
-    QueryFilter("since", moment, compared("at__gte")),
-    QueryFilter("until", moment, compared("at__lte")),
-)
+
+class AuditFilter(FilterSet):  # type: ignore[misc]  # django-filter has no types
+    """Several values of one parameter: any of them. Times: from `since` to `until`, both included."""
+
+    action = Values(check=_text)
+    actor = Values(check=_text)
+    target = Values(check=_text)
+    since = Values(check=moment, field_name="at", lookup="gte")
+    until = Values(check=moment, field_name="at", lookup="lte")

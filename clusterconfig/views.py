@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from clusterconfig import keys, serializers, tokens
-from clusterconfig.filters import AUDIT_FILTERS
+from clusterconfig.filters import AuditFilter
 from clusterconfig.keys import Scope
 from clusterconfig.models import ApiKey, AuditEntry, JoinToken
 from clusterconfig.permissions import actor, needs
@@ -104,7 +104,7 @@ class AuditViewSet(GenericViewSet[AuditEntry]):
     page, then `next_cursor`).
     """
 
-    filters = AUDIT_FILTERS
+    filterset_class = AuditFilter
     cursor_field = "at"
     permission_classes = (needs(Scope.ADMIN),)
 

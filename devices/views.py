@@ -16,7 +16,7 @@ from rest_framework.viewsets import GenericViewSet
 from clusterconfig.keys import Scope
 from clusterconfig.permissions import actor, needs
 from devices import operations, pings, serializers
-from devices.filters import DEVICE_FILTERS, NAME
+from devices.filters import NAME, DeviceFilter
 from devices.models import Device
 from retire_cluster import db
 from retire_cluster.api.errors import ApiError, ErrorCode, not_found
@@ -33,7 +33,7 @@ class DeviceViewSet(GenericViewSet[Device]):
     """Devices, newest first. Filters: status, role, platform, tags; `page`, `page_size`."""
 
     lookup_value_regex = "[^/]+"
-    filters = DEVICE_FILTERS
+    filterset_class = DeviceFilter
 
     def get_permissions(self) -> list[Any]:
         return [Operate()] if self.action == "destroy" else list(super().get_permissions())

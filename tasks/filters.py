@@ -1,16 +1,18 @@
 """Query parameters of the task list. Several values of one: any of them. Times: from a moment, and before one."""
 
-from typing import Any
+from django_filters import FilterSet
 
 from devices.filters import NAME, NAME_MEANING
-from retire_cluster.api.filters import QueryFilter, any_of, compared, matching, moment, one_of
+from retire_cluster.api.filters import Values, matching, moment, words
 from retire_cluster.protocol.states import Priority, TaskStatus
 
-TASK_FILTERS: tuple[QueryFilter[Any], ...] = (
-    QueryFilter("status", one_of(TaskStatus), any_of("status")),
-    QueryFilter("task_type", matching(r"(?s).{1,100}", "1 to 100 characters"), any_of("task_type")),
-    QueryFilter("priority", one_of(Priority), any_of("priority")),
-    QueryFilter("device_id", matching(NAME, NAME_MEANING), any_of("device_id")),
-    QueryFilter("created_after", moment, compared("created_at__gte")),
-    QueryFilter("created_before", moment, compared("created_at__lt")),
-)
+
+class TaskFilter(FilterSet):  # type: ignore[misc]  # django-filter has no types
+    """`created_after` includes its moment, `created_before` does not: adjoining ranges share no task."""
+
+    status = words(TaskStatus)
+    task_type = Values(check=matching(r"(?s).{1,100}", "1 to 100 characters"))
+    priority = words(Priority)
+    device_id = Values(check=matching(NAME, NAME_MEANING))
+    created_after = Values(check=moment, field_name="created_at", lookup="gte")
+    created_before = Values(check=moment, field_name="created_at", lookup="lt")

@@ -40,7 +40,7 @@ from retire_cluster.api.validation import ObjectReader
 from retire_cluster.protocol.states import TaskStatus
 from tasks import explain as explaining
 from tasks import idempotency, serializers, services, statistics, submissions, waiting
-from tasks.filters import TASK_FILTERS
+from tasks.filters import TaskFilter
 from tasks.models import Task
 from tasks.rules import NotAllowed
 from tasks.scheduling.profiles import ProfileKey
@@ -58,7 +58,7 @@ class TaskViewSet(GenericViewSet[Task]):
     """
 
     lookup_value_regex = "[^/]+"
-    filters = TASK_FILTERS
+    filterset_class = TaskFilter
     cursor_field = "created_at"
     permission_classes = (OpenSubmit,)
 

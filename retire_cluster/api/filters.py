@@ -1,72 +1,101 @@
-"""Query filters: unknown parameters are ignored, invalid values of known ones are 400 and say which."""
+"""Query parameters of lists, as django-filter's filters: repeatable, comma-separated, and strict."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
 
+from django import forms
 from django.db.models import QuerySet
 from django.utils.dateparse import parse_date, parse_datetime
-from rest_framework.filters import BaseFilterBackend
+from django_filters import Filter
+from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from retire_cluster.api.errors import FieldError, invalid
 
-T = TypeVar("T")
-Apply = Callable[[Any, Sequence[T]], Any]
-
+Check = Callable[[str], Any]
 MAX_VALUES = 100  # of one parameter
 
 
-@dataclass(frozen=True, slots=True)
-class QueryFilter(Generic[T]):
-    """One query parameter: repeated, comma-separated, or both.
+class _ManyWidget(forms.TextInput):
+    """One query parameter: repeated, comma-separated, or both."""
 
-    `check` turns a value's text into what `apply` narrows the queryset by; it raises ValueError saying what the
-    value must be. Without a value nothing is applied.
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[str]:
+        texts: Iterable[str] = data.getlist(name) if hasattr(data, "getlist") else [data.get(name) or ""]
+        return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+
+    def format_value(self, value: Any) -> str | None:
+        return ",".join(value) if isinstance(value, (list, tuple)) else super().format_value(value)
+
+
+class _ManyField(forms.Field):
+    """The values of a parameter, each checked."""
+
+    widget = _ManyWidget
+
+    def __init__(self, *, check: Check, **options: Any) -> None:
+        super().__init__(**options)
+        self._check = check
+
+    def clean(self, value: Any) -> list[Any]:
+        texts: list[str] = value or []
+        if len(texts) > MAX_VALUES:
+            raise forms.ValidationError(f"may have {MAX_VALUES} values")
+        if any("\x00" in text for text in texts):  # Postgres cannot even compare with it
+            raise forms.ValidationError("must not contain the NUL character")
+        try:
+            return [self._check(text) for text in texts]
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from None
+
+
+class Values(Filter):  # type: ignore[misc]  # django-filter has no types
+    """Rows whose field has one of the values; with another `lookup`, rows that satisfy it with the last value.
+
+    `check` turns a value's text into what is looked up; it raises ValueError saying what the value must be.
+    `words` are the values there are, where they can be listed.
     """
 
-    name: str
-    check: Callable[[str], T]
-    apply: Apply[T]
+    field_class = _ManyField
 
-    def narrow(self, queryset: Any, request: Request) -> Any:
-        """The queryset, filtered if the request asks for it. Raises ValueError."""
-        texts = request.query_params.getlist(self.name)
-        values = [part.strip() for text in texts for part in text.split(",") if part.strip()]
-        if len(values) > MAX_VALUES:
-            raise ValueError(f"may have {MAX_VALUES} values")
-        if any("\x00" in value for value in values):
-            raise ValueError("must not contain the NUL character")  # Postgres cannot even compare with it
-        return self.apply(queryset, [self.check(value) for value in values]) if values else queryset
+    def __init__(
+        self, *, check: Check, words: Iterable[str] = (), lookup: str = "in", **options: Any
+    ) -> None:
+        self.words = [str(word) for word in words]
+        super().__init__(lookup_expr=lookup, check=check, required=False, **options)
+
+    def filter(self, queryset: QuerySet[Any], value: list[Any] | None) -> QuerySet[Any]:
+        if not value:
+            return queryset
+        wanted = value if self.lookup_expr == "in" else value[-1]
+        return queryset.filter(**{f"{self.field_name}__{self.lookup_expr}": wanted})
 
 
-class StrictFilterBackend(BaseFilterBackend):
-    """Applies the view's `filters`, a sequence of QueryFilter."""
+def words(choices: Iterable[str], **options: Any) -> Values:
+    """A filter whose values are some words, in any case."""
+    known = [str(choice) for choice in choices]
+    return Values(check=one_of(known), words=known, **options)
+
+
+class StrictFilterBackend(DjangoFilterBackend):  # type: ignore[misc]  # django-filter has no types
+    """Applies the view's `filterset_class`: unknown parameters are ignored, invalid values are the API's 400."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: APIView) -> QuerySet[Any]:
-        errors: list[FieldError] = []
-        filters: Sequence[QueryFilter[Any]] = getattr(view, "filters", ())
-        for query_filter in filters:
-            try:
-                queryset = query_filter.narrow(queryset, request)
-            except ValueError as error:
-                errors.append(FieldError(query_filter.name, str(error)))
-        if errors:
-            raise invalid(*errors)
-        return queryset
-
-
-def any_of(field: str) -> Apply[Any]:
-    """Rows whose field has one of the values."""
-    return lambda queryset, values: queryset.filter(**{f"{field}__in": values})
-
-
-def compared(lookup: str) -> Apply[Any]:
-    """Rows that satisfy a Django lookup; of several values the last counts."""
-    return lambda queryset, values: queryset.filter(**{lookup: values[-1]})
+        filterset = self.get_filterset(request, queryset, view)
+        if filterset is None:
+            return queryset
+        if not filterset.is_valid():
+            raise invalid(
+                *(
+                    FieldError(name, str(message))
+                    for name, messages in filterset.form.errors.items()
+                    for message in messages
+                )
+            )
+        found: QuerySet[Any] = filterset.qs
+        return found
 
 
 def one_of(choices: Iterable[str]) -> Callable[[str], str]:

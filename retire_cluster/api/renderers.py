@@ -55,6 +55,3 @@ class EnvelopeBrowsableRenderer(BrowsableAPIRenderer):
     def get_rendered_html_form(self, data: Any, view: Any, method: str, request: Any) -> Any:
         # DELETE and OPTIONS are plain buttons; a truthy value shows them where they are allowed.
         return method in ("DELETE", "OPTIONS") and self.show_form_for_method(view, method, request, None)
-
-    def get_filter_form(self, data: Any, view: Any, request: Any) -> str:
-        return ""

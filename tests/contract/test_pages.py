@@ -244,3 +244,13 @@ def test_the_admin_shows_no_hash_of_a_secret() -> None:
         page = client.get(reverse(f"admin:{name}_change", args=[row.pk])).content.decode()
         assert key.digest not in page
         assert "d" * 64 not in page
+
+
+def test_the_browsable_lists_have_a_form_for_their_filters(client: Client) -> None:
+    page = client.get(
+        "/api/v1/tasks?status=failed,timeout", headers={"Host": "localhost", "Accept": "text/html"}
+    )
+
+    text = page.content.decode()
+    assert 'name="created_after"' in text
+    assert 'value="failed,timeout"' in text

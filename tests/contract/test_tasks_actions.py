@@ -95,7 +95,7 @@ def test_a_batch_costs_the_same_statements_whatever_its_size(
     api.post("tasks", ECHO)  # the profile exists
     for size in (1, 500):
         with django_assert_num_queries(4):
-            api.post("tasks/batch", {"tasks": [ECHO] * size})
+            assert api.post("tasks/batch", {"tasks": [ECHO] * size}).status_code == 201
 
 
 def test_code_in_a_batch_needs_the_right_to_run_it(api: Api, keyed: Keyed) -> None:
@@ -274,7 +274,7 @@ def test_explaining_costs_the_same_statements_whatever_the_fleet(
         for number in range(size):
             make_device(f"device-{size}-{number}")
         with django_assert_num_queries(4):
-            api.get(f"tasks/{task.pk}/explain")
+            assert api.get(f"tasks/{task.pk}/explain").status_code == 200
 
 
 # --- figures --------------------------------------------------------------------------------------------------
