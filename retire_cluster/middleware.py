@@ -178,6 +178,14 @@ STRICT_POLICY = (
 ADMIN_POLICY = STRICT_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 # REST framework's pages carry style attributes too; their fonts are files.
 BROWSABLE_POLICY = ADMIN_POLICY + "; font-src 'self'"
+# Swagger UI and Redoc start from a script in the page, draw with blobs, and Redoc searches in a worker.
+DOCS_POLICY = (
+    BROWSABLE_POLICY.replace("script-src 'self'", "script-src 'self' 'unsafe-inline'").replace(
+        "img-src 'self' data:", "img-src 'self' data: blob:"
+    )
+    + "; worker-src 'self' blob:"
+)
+DOCS = ("/api/docs", "/api/redoc")
 
 
 class SecurityHeadersMiddleware:
@@ -198,5 +206,7 @@ class SecurityHeadersMiddleware:
 def _policy(path: str, response: HttpResponse) -> str:
     if path.startswith("/admin/"):
         return ADMIN_POLICY
+    if path.rstrip("/") in DOCS:
+        return DOCS_POLICY
     is_page = response.get("Content-Type", "").startswith("text/html")
     return BROWSABLE_POLICY if is_page and path.startswith("/api/") else STRICT_POLICY

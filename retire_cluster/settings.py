@@ -51,6 +51,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
 ]
 
 MIDDLEWARE = [
@@ -178,7 +180,22 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_PAGINATION_CLASS": "retire_cluster.api.pagination.EnvelopePagination",
     "DEFAULT_FILTER_BACKENDS": ["retire_cluster.api.filters.StrictFilterBackend"],
     "EXCEPTION_HANDLER": "retire_cluster.api.exceptions.handle",
+    "DEFAULT_SCHEMA_CLASS": "retire_cluster.api.schema.EnvelopeSchema",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "Retire-Cluster",
+    "DESCRIPTION": "Retired phones, laptops, Raspberry Pis and NAS boxes as one work cluster.",
+    "VERSION": "v1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "PREPROCESSING_HOOKS": ["retire_cluster.api.schema.plain_paths"],
+    "POSTPROCESSING_HOOKS": [],
+    "COMPONENT_SPLIT_REQUEST": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "/static/retire_cluster/icon.svg",
+    "REDOC_DIST": "SIDECAR",
 }
 
 CELERY_BROKER_URL = BROKER_URL or "memory://"

@@ -5,6 +5,7 @@ from django.urls import include, path, re_path
 
 from retire_cluster.api.views import IndexView, UnknownPathView
 from retire_cluster.dashboard.views import favicon, overview
+from retire_cluster.openapi import DocumentView, RedocView, SwaggerView
 from retire_cluster.ops.views import health_view
 
 urlpatterns = [
@@ -17,6 +18,9 @@ urlpatterns = [
     path("api/v1/", include("clusterconfig.urls")),
     path("api/v1/", include("devices.urls")),
     path("api/v1/", include("tasks.urls")),
+    re_path(r"^api/schema/?$", DocumentView.as_view(), name="api-schema"),
+    re_path(r"^api/docs/?$", SwaggerView.as_view(url_name="api-schema"), name="api-docs"),
+    re_path(r"^api/redoc/?$", RedocView.as_view(url_name="api-schema"), name="api-redoc"),
     path("api/auth/", include("rest_framework.urls")),
     re_path(r"^api(?:/.*)?$", UnknownPathView.as_view()),
     path("admin/", admin.site.urls),
