@@ -14,7 +14,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-postgres test-packaging test-browser check fmt lock openapi clean
+.PHONY: help run test test-fast test-postgres test-packaging test-browser test-fuzz check fmt lock openapi clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test-packaging: $(VENV)/.installed-test ## build the wheel, install it elsewhere
 
 test-browser: $(VENV)/.installed-test ## the pages in a real browser (needs chromium: apt install chromium)
 	$(BIN)/python -m pytest tests/browser $(ARGS)
+
+test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI document
+	$(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 check: $(VENV)/.installed-dev ## format, lint, types, layers, migrations, deployment checks, lock files
 	$(BIN)/ruff format --check $(SOURCES)

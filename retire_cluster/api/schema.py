@@ -219,6 +219,9 @@ class EnvelopeSchema(AutoSchema):
     def _get_paginator(self) -> None:
         return None
 
+    def _is_list_view(self, serializer: Any = None) -> bool:
+        return False  # the list is inside the envelope
+
 
 def plain_paths(endpoints: list[Any]) -> list[Any]:
     """One path per route, without the optional slash; drf-spectacular's preprocessing hook."""
