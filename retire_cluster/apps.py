@@ -8,5 +8,12 @@ class RetireClusterConfig(AppConfig):
     verbose_name = "Retire-Cluster"
 
     def ready(self) -> None:
+        from django.conf import settings
+
         # Imported here, not in the package's __init__: the agent must load neither Django nor Celery.
         from retire_cluster import celery, checks  # noqa: F401
+        from retire_cluster.api import traffic
+        from retire_cluster.ops import metrics
+
+        if settings.WATCH_DATABASE:
+            traffic.keep = metrics.keep_requests

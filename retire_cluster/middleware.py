@@ -88,8 +88,18 @@ def _logged_as(request_id: str) -> Iterator[None]:
         logs.request_id.reset(token)
 
 
-def _log(request: HttpRequest, response: HttpResponse, request_id: str, started: float) -> None:
+def _count(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
     traffic.window.note(response.status_code)
+    match = request.resolver_match
+    traffic.counts.note(
+        request.method or "", (match.view_name if match else "") or "unknown", response.status_code, seconds
+    )
+    if traffic.keep is not None and traffic.counts.due():
+        traffic.keep()
+
+
+def _log(request: HttpRequest, response: HttpResponse, request_id: str, started: float) -> None:
+    _count(request, response, time.perf_counter() - started)
     facts = {
         "request_id": request_id,
         "method": request.method,

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from retire_cluster.db import insert_rows, select_rows, update_rows
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, Outcome, TaskStatus
+from tasks import tallies
 from tasks.models import Attempt, Task
 from tasks.rules import AttemptRow, Step, TaskRow
 
@@ -151,8 +152,11 @@ class Ledger:
         insert_rows(Attempt, _ATTEMPT_COLUMNS, [_attempt_values(row, _ATTEMPT_COLUMNS) for row in new])
         tasks = self.changed_tasks()
         self._update_tasks(tasks)
-        ended = (row for row in tasks if row.status.is_terminal)
-        self.finished += [row.id for row in ended if not self._read_tasks[row.id].status.is_terminal]
+        ended = [
+            row for row in tasks if row.status.is_terminal and not self._read_tasks[row.id].status.is_terminal
+        ]
+        self.finished += [row.id for row in ended]
+        tallies.add(tallies.of_ended(ended))
         self.stored.update((row.id, row) for row in changed)
         self._read_tasks.update(self._tasks)
         self._read_attempts.update(self._attempts)
@@ -181,6 +185,7 @@ def enqueue(tasks: Sequence[Task]) -> None:
         task.status = TaskStatus.QUEUED
     columns = [field.attname for field in Task._meta.concrete_fields]
     insert_rows(Task, columns, [[getattr(task, name) for name in columns] for task in tasks])
+    tallies.add({(tallies.SUBMITTED, ""): len(tasks)})
 
 
 def _task_row(values: Sequence[Any]) -> TaskRow:

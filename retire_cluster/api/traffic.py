@@ -2,10 +2,12 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 WINDOW_S = 60
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +51,46 @@ class Window:
             del self._seconds[old]
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What requests are counted by: words of ours only, never a client's."""
+
+    method: str
+    route: str
+    status: str  # 2xx, 4xx, ...
+
+
+class Counts:
+    """Requests since they were last taken over: how many of each kind, and how long they took in all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[Kind] = Counter()
+        self._seconds: Counter[Kind] = Counter()
+        self._taken_at = time.monotonic()
+
+    def note(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        kind = Kind(method if method in METHODS else "other", route, f"{status // 100}xx")
+        with self._lock:
+            self._counts[kind] += 1
+            self._seconds[kind] += seconds  # type: ignore[assignment]  # Counter's values are numbers
+
+    def due(self) -> bool:
+        """Whether they wait for longer than a minute."""
+        return time.monotonic() - self._taken_at >= WINDOW_S and bool(self._counts)
+
+    def take(self) -> tuple[dict[Kind, int], dict[Kind, float]]:
+        """Take them over; they start from nothing again."""
+        with self._lock:
+            counts, seconds = dict(self._counts), {kind: float(s) for kind, s in self._seconds.items()}
+            self._counts.clear()
+            self._seconds.clear()
+            self._taken_at = time.monotonic()
+        return counts, seconds
+
+
 window = Window()
+counts = Counts()
+keep: Callable[[], None] | None = None
+"""Stores the counts where every process sees them; set by the layer that knows the database."""

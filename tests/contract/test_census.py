@@ -26,6 +26,7 @@ TABLE = {
     ("GET", "health"): "open",
     ("GET", "favicon.ico"): "open",
     ("GET", ""): "page",
+    ("GET", "metrics"): "read",
     ("GET", "api/schema"): "read",
     ("GET", "api/docs"): "read",
     ("GET", "api/redoc"): "read",

@@ -1,0 +1,71 @@
+"""Counters that never fall: written in the transaction that counts, summed over shards when read.
+
+What a retry opens anew or retention deletes stays counted. A shard is one process's, so that two gateways do not
+wait for each other's rows; on SQLite there is one writer and one shard.
+"""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+from django.db import connection
+from django.db.models import Sum
+
+from tasks.models import Tally
+from tasks.rules import TaskRow
+
+SHARDS = 64
+ENDED, SUBMITTED = "tasks_ended", "tasks_submitted"
+QUEUE_WAIT, EXECUTION, DISPATCH = "queue_wait_seconds", "execution_seconds", "dispatch_latency_seconds"
+# Upper bounds in seconds, from a wake-up within a process to a day on a busy cluster.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600, 86_400)
+INFINITE = "+Inf"
+SUM = "sum"
+
+Key = tuple[str, str]  # name, label
+
+_UPSERT = """
+    INSERT INTO tasks_tally (shard, name, label, value) VALUES (%s, %s, %s, %s)
+    ON CONFLICT (name, label, shard) DO UPDATE SET value = tasks_tally.value + excluded.value
+"""
+
+
+def add(counts: Mapping[Key, float]) -> None:
+    """Count. One statement in one call; inside the transaction of what is counted."""
+    if not counts:
+        return
+    shard = "0" if connection.vendor == "sqlite" else str(os.getpid() % SHARDS)
+    # In one order everywhere: two processes that share a shard lock its rows the same way.
+    rows = [(shard, name, label, value) for (name, label), value in sorted(counts.items())]
+    with connection.cursor() as cursor:
+        cursor.executemany(_UPSERT, rows)
+
+
+def totals() -> dict[str, dict[str, float]]:
+    """Every counter: value by label by name. One query."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for name, label, value in Tally.objects.values_list("name", "label").annotate(value=Sum("value")):
+        found[name][label] = value
+    return found
+
+
+def of_ended(tasks: Iterable[TaskRow]) -> Counter[Key]:
+    """What tasks that just ended add: their status, how long they waited and ran."""
+    counts: Counter[Key] = Counter()
+    for task in tasks:
+        counts[(ENDED, task.status.value)] += 1
+        if task.started_at is None:
+            continue
+        waited = max(0.0, (task.started_at - task.ready_at).total_seconds())
+        counts.update(observed(QUEUE_WAIT, waited))
+        if task.attempt_no == 1:  # later attempts wait for other reasons
+            counts.update(observed(DISPATCH, waited))
+        if task.execution_s is not None:
+            counts.update(observed(EXECUTION, task.execution_s))
+    return counts
+
+
+def observed(name: str, seconds: float) -> dict[Key, float]:
+    """One observation of a histogram: its bucket and the sum. Buckets are not cumulative here."""
+    bound = next((str(bound) for bound in BUCKETS if seconds <= bound), INFINITE)
+    return {(name, bound): 1, (name, SUM): seconds}
