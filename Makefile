@@ -33,7 +33,7 @@ test-postgres: $(VENV)/.installed-test ## the integration tests on a private Pos
 test-packaging: $(VENV)/.installed-test ## build the wheel, install it elsewhere, use it
 	$(BIN)/python -m pytest tests/packaging $(ARGS)
 
-test-browser: $(VENV)/.installed-test ## the pages in a real browser (needs chromium: apt install chromium)
+test-browser: $(VENV)/.installed-test ## what needs a browser or Node (apt install chromium nodejs)
 	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI document
