@@ -98,10 +98,12 @@ class _Options:
             raise ConfigError(f"{error} (from {name})") from None
 
     def is_set(self, flag: str) -> bool:
-        text = self._environ.get(f"RETIRE_CLUSTER_{flag.upper()}", "").lower()
+        if getattr(self._flags, flag):
+            return True
+        text = self._environ.get(f"RETIRE_CLUSTER_{flag.upper()}", "").strip().lower()
         if text not in (*_YES, *_NO):
             raise ConfigError(f"RETIRE_CLUSTER_{flag.upper()}: {text!r} must be 1 or 0")
-        return getattr(self._flags, flag) or text in _YES
+        return text in _YES
 
 
 def build_config(flags: argparse.Namespace, environ: Mapping[str, str]) -> AgentConfig:

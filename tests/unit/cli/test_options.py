@@ -1,18 +1,26 @@
 """Every flag of every command has a variable; the flag beats it; a bad value is one line that names it."""
 
 import argparse
+import os
+from pathlib import Path
 
 import pytest
 
+from retire_cluster.agent.address import Address
 from retire_cluster.cli import api, gateway, worker
 from retire_cluster.cli.options import Parser, Usage, parse
+from retire_cluster.protocol.states import Role
 
 SERVERS: dict[str, Parser] = {"api": api._parser(), "gateway": gateway._parser()}
 CHECKS = {"api": api._check, "gateway": gateway._check}
 # One-shot actions: they say what this very call is for, and would be a trap in an environment.
 ONE_SHOT = {"--help", "--version", "--test"}
-# Read by the settings, for every process, not only for the command: (flag, variable, value of both, default).
-BY_SETTINGS = {"--data-dir": "DATA_DIR", "--debug": "DEBUG"}
+# Read by the settings, for every process, not only for the command: flag -> (variable, its text, the flag's
+# arguments, what the settings find then).
+BY_SETTINGS = {
+    "--data-dir": ("DATA_DIR", "/nowhere", ["--data-dir", "/elsewhere"], "/elsewhere"),
+    "--debug": ("DEBUG", "no", ["--debug"], "true"),
+}
 # flag -> (variable, its text, what it means, the flag's arguments, what they mean)
 CASES: dict[str, dict[str, tuple[str, str, object, list[str], object]]] = {
     "api": {
@@ -38,6 +46,23 @@ CASES: dict[str, dict[str, tuple[str, str, object, list[str], object]]] = {
         "--no-migrate": ("NO_MIGRATE", "true", True, ["--no-migrate"], True),
     },
 }
+# The agent's: flag -> (variable, its text, what it means, the flag's arguments, what they mean, the field)
+AGENT: dict[str, tuple[str, str, object, list[str], object, str]] = {
+    "--join": ("JOIN", "b:1,c", (Address("b", 1), Address("c")), ["--join", "a"], (Address("a"),), "join"),
+    "--token": ("JOIN_TOKEN", "t1", "t1", ["--token", "t2"], "t2", "token"),
+    "--token-file": ("TOKEN_FILE", "one", "from-one", ["--token-file", "two"], "from-two", "token"),
+    "--device-id": ("DEVICE_ID", "d1", "d1", ["--device-id", "d2"], "d2", "device_id"),
+    "--role": ("ROLE", "storage", Role.STORAGE, ["--role", "mobile"], Role.MOBILE, "role"),
+    "--tags": ("TAGS", "x,y", ("x", "y"), ["--tags", "z"], ("z",), "tags"),
+    "--task-types": ("TASK_TYPES", "echo", ("echo",), ["--task-types", "sleep"], ("sleep",), "task_types"),
+    "--slots": ("SLOTS", "3", 3, ["--slots", "4"], 4, "slots"),
+    "--max-memory-gb": ("MAX_MEMORY_GB", "1", 1024, ["--max-memory-gb", "2"], 2048, "max_memory_mb"),
+    "--data-dir": ("DATA_DIR", "/d1", Path("/d1"), ["--data-dir", "/d2"], Path("/d2"), "data_dir"),
+    "--ca": ("CA", "one", "one", ["--ca", "two"], "two", "ca_file"),
+    "--insecure-plain": ("INSECURE_PLAIN", "yes", True, ["--insecure-plain"], True, "insecure_plain"),
+    "--rejoin": ("REJOIN", "1", True, ["--rejoin"], True, "rejoin"),
+    "--debug": ("DEBUG", "on", True, ["--debug"], True, "debug"),
+}
 ROWS = [(command, flag) for command, cases in CASES.items() for flag in cases]
 
 
@@ -48,7 +73,7 @@ def flags(parser: argparse.ArgumentParser) -> set[str]:
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No variable of the machine counts, and none that a parse exports survives the test."""
-    for name in {case[0] for cases in CASES.values() for case in cases.values()} | {"DEBUG"}:
+    for name in {case[0] for cases in CASES.values() for case in cases.values()} | {"DEBUG", "DATA_DIR"}:
         monkeypatch.setenv(f"RETIRE_CLUSTER_{name}", "")
     return monkeypatch
 
@@ -62,9 +87,48 @@ def test_every_flag_of_a_server_has_a_variable(command: str) -> None:
     assert flags(SERVERS[command]) - ONE_SHOT - BY_SETTINGS.keys() == CASES[command].keys()
 
 
+@pytest.mark.parametrize(
+    ("command", "flag"), [(command, flag) for command in SERVERS for flag in BY_SETTINGS]
+)
+def test_a_flag_that_the_settings_read_beats_its_variable(
+    command: str, flag: str, environment: pytest.MonkeyPatch
+) -> None:
+    variable, text, argv, meaning = BY_SETTINGS[flag]
+    environment.setenv(f"RETIRE_CLUSTER_{variable}", text)
+    parsed(command)
+    assert os.environ[f"RETIRE_CLUSTER_{variable}"] == text
+    parsed(command, *argv)
+    assert os.environ[f"RETIRE_CLUSTER_{variable}"] == meaning
+
+
 def test_every_flag_of_the_agent_has_a_variable() -> None:
-    text = worker.build_parser().format_help()
-    assert "RETIRE_CLUSTER_<OPTION>" in text  # tests/unit/agent/test_config.py tries each
+    assert flags(worker.build_parser()) - ONE_SHOT == AGENT.keys()
+
+
+def agent(flag: str, argv: list[str], text: str) -> object:
+    """What the agent makes of the flag's arguments and its variable's text."""
+    variable, field = AGENT[flag][0], AGENT[flag][-1]
+    environ = {"RETIRE_CLUSTER_JOIN": "a", f"RETIRE_CLUSTER_{variable}": text}
+    found = worker.build_parser().parse_args(argv)
+    if field == "debug":  # the log is set up before there is a configuration
+        return worker._Options(found, environ).is_set(field)
+    return getattr(worker.build_config(found, environ), field)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the agent's flags for files name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f"from-{name}")
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("flag", AGENT)
+def test_a_variable_of_the_agent_counts_and_its_flag_beats_it(flag: str) -> None:
+    _, text, meaning, argv, stronger, _ = AGENT[flag]
+    assert agent(flag, [], text) == meaning
+    assert agent(flag, argv, _against(text, meaning)) == stronger
 
 
 @pytest.mark.parametrize(("command", "flag"), ROWS)
@@ -76,9 +140,14 @@ def test_the_variable_counts(command: str, flag: str, environment: pytest.Monkey
 
 @pytest.mark.parametrize(("command", "flag"), ROWS)
 def test_the_flag_beats_the_variable(command: str, flag: str, environment: pytest.MonkeyPatch) -> None:
-    variable, text, _, argv, meaning = CASES[command][flag]
-    environment.setenv(f"RETIRE_CLUSTER_{variable}", text)
+    variable, text, counts, argv, meaning = CASES[command][flag]
+    environment.setenv(f"RETIRE_CLUSTER_{variable}", _against(text, counts if counts == meaning else None))
     assert getattr(parsed(command, *argv), _destination(command, flag)) == meaning
+
+
+def _against(text: str, meaning: object) -> str:
+    """A variable the flag has to beat: a switch can only be given, so its variable says no."""
+    return "no" if meaning is True else text
 
 
 def _destination(command: str, flag: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from retire_cluster.api import rates
 from retire_cluster.api.rates import RedisStore, parse
-from tests.redis_server import RedisServer
+from tests.redis.server import RedisServer
 
 PROCESSES = 4
 CALLS = 100
