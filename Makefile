@@ -38,8 +38,8 @@ test-redis: $(VENV)/.installed-test ## what needs a real Redis (from PyPI up to 
 test-packaging: $(VENV)/.installed-test ## build the wheel, install it elsewhere, use it
 	$(BIN)/python -m pytest tests/packaging $(ARGS)
 
-test-browser: $(VENV)/.installed-test ## what needs a browser or Node (apt install chromium nodejs)
-	$(BIN)/python -m pytest tests/browser $(ARGS)
+test-browser: $(VENV)/.installed-test ## what needs a browser, Node or curl (apt install chromium nodejs curl)
+	$(BIN)/python -m pytest tests/browser tests/programs $(ARGS)
 
 test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI document
 	$(BIN)/python -m pytest tests/fuzz $(ARGS)

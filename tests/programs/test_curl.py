@@ -1,4 +1,4 @@
-"""The quick start of the specification: its curl lines as they stand, only the port is ours."""
+"""The specification's curl lines as they stand, only the port is ours."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.cluster import running, until
+from tests.e2e.snippets import CURL_WITH_KEY
 
 QUICK_START = r"""
 # Check API health
@@ -49,3 +50,10 @@ def test_the_quick_start_works_as_it_is_written(tmp_path: Path) -> None:
         assert submitted["data"]["task"]["status"] == "queued"
         task = cluster.ended(submitted["data"]["task_id"])
         assert task["result"] == {"echo": {"message": "Hello World"}}
+
+
+def test_a_key_opens_what_needs_one_in_either_header(tmp_path: Path) -> None:
+    with running(tmp_path, "--auth", "--api-key", "your-secret-key") as cluster:
+        for line in commands(CURL_WITH_KEY):
+            answer = run(line, cluster.port)
+            assert answer["data"]["heartbeat"] == {"interval": 60, "timeout": 300, "max_missed": 3}
