@@ -53,6 +53,7 @@ class Budget(NamedTuple):
     expiries: int = 0  # of a lease, early
     cancels: int = 0
     retries: int = 0
+    withdrawals: int = 0  # a drain's deadline takes the task from its device
     beats: int = 1  # heartbeats; without faults there are always more
 
 
@@ -175,6 +176,11 @@ class World:
         pair = self.pair(attempt)
         if pair is not None:
             self.put(rules.lose(*pair, reason=reason, now=NOW, max_losses=MAX_LOSSES))
+
+    def withdraw(self, attempt: UUID) -> None:
+        pair = self.pair(attempt)
+        if pair is not None:
+            self.put(rules.withdraw(*pair, reason="drained", now=NOW))
 
     def claim(self, device: int) -> None:
         number = 10 * self.task.round + self.task.attempt_no + 1
@@ -386,6 +392,8 @@ def events(state: State) -> Iterator[Event]:
     for row in state.attempts:
         if row.live and state.budget.expiries:
             yield f"lease of {row.no} ends", _spend("expiries", partial(World.lose, attempt=row.id))
+        if row.live and state.budget.withdrawals:
+            yield f"{row.no} is withdrawn", _spend("withdrawals", partial(World.withdraw, attempt=row.id))
 
 
 def _work(state: State, device: int) -> Iterator[Event]:
@@ -724,6 +732,9 @@ QUICK: tuple[tuple[DeviceLossPolicy, Budget], ...] = (
     (REQUEUE, Budget(breaks=1, expiries=1, beats=0)),
     (REQUEUE, Budget(crashes=1, cancels=1)),
     (REQUEUE, Budget(repeats=1, cancels=1)),
+    (REQUEUE, Budget(withdrawals=1, cancels=1)),
+    (REQUEUE, Budget(withdrawals=1, drops=1)),
+    (FAIL, Budget(withdrawals=1, expiries=1)),
     (FAIL, Budget(breaks=1, expiries=1, cancels=1)),
     (FAIL, Budget(crashes=1, breaks=1)),
     (FAIL, Budget(repeats=1, drops=1, expiries=1)),
