@@ -1,6 +1,6 @@
 """API keys, join tokens and the audit trail, for administrators."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -21,6 +21,11 @@ class KeyViewSet(GenericViewSet[ApiKey]):
 
     lookup_value_regex = "[^/]+"
     permission_classes = (needs(Scope.ADMIN),)
+    form_example: ClassVar[Any] = {
+        "name": "my script",
+        "scopes": ["read", "submit"],
+        "expires_in_seconds": 86400,
+    }
 
     def get_queryset(self) -> QuerySet[ApiKey]:
         return ApiKey.objects.order_by("-created_at", "-id")
@@ -64,6 +69,7 @@ class JoinTokenViewSet(GenericViewSet[JoinToken]):
 
     lookup_value_regex = "[^/]+"
     permission_classes = (needs(Scope.ADMIN),)
+    form_example: ClassVar[Any] = {"name": "old phones", "tags": ["phone"], "max_uses": 3}
 
     def get_queryset(self) -> QuerySet[JoinToken]:
         return JoinToken.objects.order_by("-created_at", "-id")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import uuid6
@@ -60,6 +60,7 @@ class TaskViewSet(GenericViewSet[Task]):
     lookup_value_regex = "[^/]+"
     filterset_class = TaskFilter
     cursor_field = "created_at"
+    form_example: ClassVar[Any] = {"task_type": "echo", "payload": {"message": "Hello World"}}
     permission_classes = (OpenSubmit,)
 
     def get_queryset(self) -> QuerySet[Task]:

@@ -41,7 +41,7 @@ def _indent(media_type: str | None) -> int | None:
 
 
 class EnvelopeBrowsableRenderer(BrowsableAPIRenderer):
-    """The browsable API over the same envelope. Bodies are typed as JSON; there are no HTML forms to guess from."""
+    """The browsable API over the same envelope. Bodies are typed as JSON and begin with the view's `form_example`."""
 
     def get_default_renderer(self, view: Any) -> BaseRenderer:
         return EnvelopeRenderer()
@@ -55,3 +55,10 @@ class EnvelopeBrowsableRenderer(BrowsableAPIRenderer):
     def get_rendered_html_form(self, data: Any, view: Any, method: str, request: Any) -> Any:
         # DELETE and OPTIONS are plain buttons; a truthy value shows them where they are allowed.
         return method in ("DELETE", "OPTIONS") and self.show_form_for_method(view, method, request, None)
+
+    def get_raw_data_form(self, data: Any, view: Any, method: str, request: Any) -> Any:
+        form = super().get_raw_data_form(data, view, method, request)
+        example = getattr(view, "form_example", None)
+        if form and example is not None and method in ("POST", "PUT"):
+            form.initial["_content"] = envelope.dumps(example, indent=4)
+        return form

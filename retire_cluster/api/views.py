@@ -51,6 +51,8 @@ class IndexView(APIView):
 class UnknownPathView(APIView):
     """Nothing lives here; says where the API starts."""
 
+    name = "API"  # the first of the browsable pages' breadcrumbs
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         raise not_found(

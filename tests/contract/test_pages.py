@@ -1,5 +1,7 @@
 """/health, /, the browsable API, the admin: what people and monitors look at."""
 
+import html
+import re
 from typing import Any
 
 import pytest
@@ -254,3 +256,23 @@ def test_the_browsable_lists_have_a_form_for_their_filters(client: Client) -> No
     text = page.content.decode()
     assert 'name="created_after"' in text
     assert 'value="failed,timeout"' in text
+
+
+@pytest.mark.parametrize(
+    ("path", "word"), [("tasks", "Hello World"), ("keys", "my script"), ("join-tokens", "old phones")]
+)
+def test_a_form_begins_with_an_example_that_works(path: str, word: str) -> None:
+    client = Client(SERVER_NAME="localhost")
+    client.force_login(User.objects.create_superuser("root", password="x"))
+    page = client.get(
+        f"/api/v1/{path}", headers={"Host": "localhost", "Accept": "text/html"}
+    ).content.decode()
+
+    assert word in page
+    content = html.unescape(re.findall(r"<textarea[^>]*>(.*?)</textarea>", page, re.DOTALL)[-1])
+    answer = client.post(
+        f"/api/v1/{path}", content, content_type="application/json", headers={"Host": "localhost"}
+    )
+    assert answer.status_code == 201, answer.content
+    assert "Retire-Cluster" in page
+    assert "Django REST framework</a>" not in page
