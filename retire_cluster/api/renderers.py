@@ -41,7 +41,7 @@ def _indent(media_type: str | None) -> int | None:
 
 
 class EnvelopeBrowsableRenderer(BrowsableAPIRenderer):
-    """The browsable API over the same envelope. Bodies are typed as JSON and begin with the view's `form_example`."""
+    """The browsable API over the same envelope. Bodies are JSON text that begins with the view's example."""
 
     def get_default_renderer(self, view: Any) -> BaseRenderer:
         return EnvelopeRenderer()
