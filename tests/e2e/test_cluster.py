@@ -47,11 +47,11 @@ def test_a_second_device_takes_over_from_one_that_died(cluster: Cluster) -> None
 
 def test_nothing_is_lost_when_the_server_is_killed(cluster: Cluster) -> None:
     sleeping = [cluster.submit("sleep", {"duration": 2}) for _ in range(2)]
-    queued = [cluster.submit("sleep", {"duration": 0.01}) for _ in range(60)]
+    queued = [cluster.submit("sleep", {"duration": 0.01}) for _ in range(100)]
     cluster.processes[0].kill()
     cluster.start()
     outcomes = Counter(cluster.ended(task)["status"] for task in [*sleeping, *queued])
-    assert outcomes == {"success": 62}
+    assert outcomes == {"success": 102}
     for task in queued:
         attempts = cluster.get(f"tasks/{task}")["attempts"]
         assert [item["outcome"] for item in attempts].count("success") == 1
