@@ -1,0 +1,58 @@
+"""The calls of an existing client of this API, as it makes them: JSON content type on each, GET included.
+
+Its five `python_eval` calls come with that task type.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.e2e.cluster import running, until
+
+HEADERS = {"Content-Type": "application/json"}
+
+
+def test_an_existing_client_finds_all_it_reads(tmp_path: Path) -> None:
+    with (
+        running(tmp_path) as cluster,
+        httpx.Client(base_url=f"http://127.0.0.1:{cluster.port}", headers=HEADERS, timeout=30) as client,
+    ):
+        until(lambda: cluster.get("devices?status=online"), "the local node")
+
+        def get(path: str) -> Any:
+            answer = client.get(f"/api/v1/{path}")
+            assert answer.status_code == 200, answer.text
+            return answer.json()["data"]
+
+        assert client.get("/health").json()["status"] == "healthy"
+        assert get("cluster/status")["cluster_stats"]["total_resources"]["cpu_cores"] >= 1
+        (device,) = get("devices?status=online&page_size=10")
+        capabilities = get(f"devices/{device['device_id']}")["capabilities"]
+        assert capabilities["cpu_count"] >= 1
+        assert capabilities["memory_total_gb"] > 0
+        assert {"echo", "sleep", "system_info"} <= set(get("tasks/types")["supported_types"])
+
+        bodies = [
+            {"task_type": "echo", "payload": {"message": "Hello"}},
+            {"task_type": "system_info", "payload": {}, "requirements": {"required_role": device["role"]}},
+            {"task_type": "sleep", "payload": {"duration": 2.0}},
+        ]
+        ids = [client.post("/api/v1/tasks", json=body).json()["data"]["task_id"] for body in bodies]
+        open_ids = set(ids)
+        deadline = time.monotonic() + 60
+        while open_ids and time.monotonic() < deadline:
+            open_ids = {task for task in open_ids if not get(f"tasks/{task}/status")["is_terminal"]}
+            time.sleep(1)  # as that client does
+        assert not open_ids
+        results = [get(f"tasks/{task}/result") for task in ids]
+        assert [result["status"] for result in results] == ["success"] * 3
+        assert results[2]["execution_time_seconds"] >= 2.0
+
+        assert get("tasks/statistics")["queue_stats"]["by_status"]["success"] == 3
+        assert len(get("tasks?page=1&page_size=5")) == 3
+        assert get("devices/summary")["resource_totals"]["memory_gb"] > 0
+        assert get("devices?tags=gpu-capable") == []
+        retry = client.post(f"/api/v1/tasks/{ids[0]}/retry", content=b"")
+        assert retry.status_code == 401  # a body-less POST is looked at like any other: this one needs a key
