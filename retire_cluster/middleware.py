@@ -159,6 +159,8 @@ def _without_default_port(netloc: str) -> str:
 
 EXPOSED = ", ".join(
     [
+        "ETag",
+        "Idempotent-Replayed",
         "Location",
         "X-Request-ID",
         "Retry-After",
@@ -175,7 +177,9 @@ def _with_cors(response: HttpResponse, origin: str, *, preflight: bool = False) 
     response["Vary"] = ", ".join(filter(None, (response.get("Vary", ""), "Origin")))
     if preflight:
         response["Access-Control-Allow-Methods"] = "GET, HEAD, POST, PUT, DELETE"
-        response["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-API-Key, X-Request-ID"
+        response["Access-Control-Allow-Headers"] = (
+            "Authorization, Content-Type, Idempotency-Key, If-Match, X-API-Key, X-Request-ID"
+        )
         response["Access-Control-Max-Age"] = "600"  # seconds
     return response
 

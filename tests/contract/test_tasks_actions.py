@@ -124,6 +124,15 @@ def test_the_same_key_and_body_name_the_same_tasks(api: Api, path: str, body: di
     assert Task.objects.count() == len(body.get("tasks", [body]))
 
 
+def test_pages_of_an_allowed_origin_may_send_and_read_it(api: Api, settings: Any) -> None:
+    settings.ALLOWED_ORIGINS = ["https://lab.example"]
+    asked = {"Origin": "https://lab.example", "Access-Control-Request-Method": "POST"}
+    preflight = api.send("OPTIONS", "tasks", headers=asked)
+    assert {"Idempotency-Key", "If-Match"} <= set(preflight["Access-Control-Allow-Headers"].split(", "))
+    exposed = set(preflight["Access-Control-Expose-Headers"].split(", "))
+    assert {"Idempotent-Replayed", "ETag", "Location"} <= exposed
+
+
 def test_another_body_under_the_same_key_is_refused(api: Api) -> None:
     headers = {"Idempotency-Key": "order-7"}
     api.post("tasks", ECHO, headers=headers)
