@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 ARGS ?=
+# Two at a time: most tests wait for something. Empty for one after the other: make test PARALLEL=
+PARALLEL ?= -n 2 --dist worksteal
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
@@ -25,7 +27,7 @@ run: $(VENV)/.installed-api ## a working cluster on this machine, one task throu
 test: test-fast test-postgres test-redis test-packaging ## every test that needs neither a browser nor Node
 
 test-fast: $(VENV)/.installed-test ## unit, architecture, contract, integration (SQLite) and end-to-end tests (ARGS="-k name")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-postgres: $(VENV)/.installed-test ## the integration tests on a private PostgreSQL
 	$(BIN)/python -m tests.postgres -- $(BIN)/python -m pytest tests/integration $(ARGS)

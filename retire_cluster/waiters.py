@@ -20,6 +20,7 @@ logger = logging.getLogger("retire_cluster.waiting")
 
 NET_S = 1.0  # a lost hint costs at most this much
 _registries: list["Waiters"] = []
+_released = threading.Event()  # set once the process stops: from then on nobody waits
 
 
 class Waiter:
@@ -122,6 +123,8 @@ class Waiters:
     def add(self, waiter: Waiter) -> None:
         with self._guard:
             self._waiting.setdefault(waiter.row_id, set()).add(waiter)
+        if _released.is_set():  # looked at after adding: one that comes while all are released is told too
+            waiter.wake()
 
     def remove(self, waiter: Waiter) -> None:
         with self._guard:
@@ -138,7 +141,8 @@ class Waiters:
 
 
 def release_all() -> None:
-    """The process stops: whoever waits gets an answer with the state as it is."""
+    """The process stops: whoever waits, or would wait from now on, gets an answer with the state as it is."""
+    _released.set()
     for registry in _registries:
         registry.ended(registry.waited_for())
 
