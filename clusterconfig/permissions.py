@@ -18,6 +18,7 @@ from retire_cluster import hosts
 from retire_cluster.api import client
 from retire_cluster.api.envelope import request_id
 from retire_cluster.api.redaction import hide_members
+from retire_cluster.protocol.tasktypes import HARMLESS_TYPES
 
 loopback_privilege = False
 """Set by `retire-cluster-api` in its own process once it has bound a loopback socket itself; by nothing else."""
@@ -29,7 +30,6 @@ FORWARDING_HEADERS = (
     "HTTP_X_FORWARDED",
 )
 FORWARDING_PREFIX = "HTTP_X_FORWARDED_"
-HARMLESS_TYPES = ("echo", "sleep", "system_info")  # what `submit` allows: they run no code of the submitter
 SECRET_MEMBERS = ("env", "headers", "data")  # of a payload: where tokens and passwords are put
 MAX_PRINCIPAL = 100  # characters kept with a task
 NEEDS_KEY = "this needs an API key: send it as X-API-Key, or as Authorization: Bearer"

@@ -12,10 +12,10 @@ from django.db.models import Q
 
 from clusterconfig import audit
 from clusterconfig.audit import Actor
-from clusterconfig.permissions import HARMLESS_TYPES
 from devices import services as devices
 from retire_cluster import db, hints
 from retire_cluster.protocol.states import DeviceLossPolicy, Priority
+from retire_cluster.protocol.tasktypes import BUILTIN_TYPES, HARMLESS_TYPES
 from tasks import bridge, idempotency, profiles, rules, waiting
 from tasks.explain import queue_reasons
 from tasks.lifecycle import Ledger, enqueue
@@ -26,7 +26,6 @@ from tasks.scheduling.profiles import ProfileKey, Requirements
 from tasks.scheduling.rank import rank
 
 __all__ = [
-    "BUILTIN_TASK_TYPES",
     "Submission",
     "Submitted",
     "TooManyProfiles",
@@ -37,7 +36,6 @@ __all__ = [
     "submit",
 ]
 
-BUILTIN_TASK_TYPES = ("echo", "sleep", "system_info")
 AUDITED_IDS = 5  # of a batch; the count is in the details
 
 
@@ -195,10 +193,10 @@ def _announce() -> None:
 def check_types(wanted: Iterable[str]) -> None:
     """Raise UnknownTaskType for a type that no registered device offers."""
     # The built-in types are known even before the first device has joined.
-    unknown = set(wanted) - set(BUILTIN_TASK_TYPES)
+    unknown = set(wanted) - set(BUILTIN_TYPES)
     if not unknown:
         return
-    known = sorted(devices.offered_task_types() | set(BUILTIN_TASK_TYPES))
+    known = sorted(devices.offered_task_types() | set(BUILTIN_TYPES))
     for task_type in sorted(unknown):
         if task_type not in known:
             raise UnknownTaskType(task_type, known)

@@ -9,16 +9,17 @@ from retire_cluster.api.validation import ObjectReader
 from retire_cluster.protocol import jsontext
 from retire_cluster.protocol.messages import MAX_PAYLOAD_BYTES
 from retire_cluster.protocol.states import DeviceLossPolicy, Platform, Priority, Role
+from retire_cluster.protocol.tasktypes import problems
 from tasks.scheduling.profiles import Requirements
 from tasks.services import Submission
 
+MAX_TYPE = 100
 MAX_CORES = 1_000_000
 MAX_GB = 1e9
 MAX_TAGS = 32
 MAX_TIMEOUT_S = 86_400
 DEFAULT_TIMEOUT_S = 300
 MAX_RETRIES = 10
-MAX_SLEEP_S = 86_400
 MAX_BATCH = 1000
 MAX_ERRORS = 100  # named in one answer
 
@@ -49,9 +50,17 @@ def parse_batch(body: Any) -> list[Submission]:
     return submissions
 
 
+def named_types(body: Any) -> set[str]:
+    """The possible task types a body of one task or a batch names, whatever else is wrong with it."""
+    tasks = body.get("tasks") if isinstance(body, dict) else None
+    entries = [body, *(tasks if isinstance(tasks, list) else [])]
+    names = (entry.get("task_type") for entry in entries if isinstance(entry, dict))
+    return {name for name in names if isinstance(name, str) and 1 <= len(name) <= MAX_TYPE}
+
+
 def _read(reader: ObjectReader) -> Submission:
     """One submission; what is wrong with it is noted in the reader."""
-    task_type = reader.text("task_type", longest=100)
+    task_type = reader.text("task_type", longest=MAX_TYPE)
     payload = reader.free_object("payload", required=True)
     priority = reader.choice("priority", Priority, Priority.NORMAL) or Priority.NORMAL
     metadata = reader.free_object("metadata", required=False)
@@ -119,9 +128,9 @@ def _shown(requirements: Requirements) -> dict[str, Any]:
 
 
 def _check_payload(reader: ObjectReader, task_type: str, payload: dict[str, Any]) -> None:
-    """What can be said now about a built-in type's payload; keys it does not use are the client's own."""
-    if task_type == "sleep":
-        ObjectReader(payload, reader.path_of("payload"), reader).number("duration", 0, MAX_SLEEP_S, 1.0)
+    """What can be said now about a built-in type's payload; its device looks at it again."""
+    for field, reason in problems(task_type, payload):
+        reader.fail(f"payload.{field}", reason)
 
 
 def _payload_text(reader: ObjectReader, payload: dict[str, Any]) -> str:

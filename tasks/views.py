@@ -16,7 +16,6 @@ from rest_framework.viewsets import GenericViewSet
 
 from clusterconfig.keys import Scope
 from clusterconfig.permissions import (
-    HARMLESS_TYPES,
     OpenSubmit,
     actor,
     client_address,
@@ -38,6 +37,7 @@ from retire_cluster.api.errors import (
 from retire_cluster.api.pending import Pending, attach, wait_seconds
 from retire_cluster.api.validation import ObjectReader
 from retire_cluster.protocol.states import TaskStatus
+from retire_cluster.protocol.tasktypes import BUILTIN_TYPES, HARMLESS_TYPES
 from tasks import explain as explaining
 from tasks import idempotency, serializers, services, statistics, submissions, waiting
 from tasks.filters import TaskFilter
@@ -74,8 +74,8 @@ class TaskViewSet(GenericViewSet[Task]):
         """Run something. `?wait=SECONDS` waits for its end; `?dry_run=true` only says where it could run."""
         seconds = wait_seconds(request)
         dry_run = _flag(request, "dry_run")
+        _require_right_to_submit(request)
         submission = submissions.parse(request.data)
-        require_right_to_run(request, submission.task_type, HARMLESS_TYPES)
         if dry_run:
             return Response(_dry_run(submission))
         task_id = uuid6.uuid7()
@@ -99,9 +99,8 @@ class TaskViewSet(GenericViewSet[Task]):
     @action(detail=False, methods=["post"])
     def batch(self, request: Request) -> Response:
         """Up to 1000 tasks, all or none. Body: `{"tasks": [...]}`."""
+        _require_right_to_submit(request)
         batch = submissions.parse_batch(request.data)
-        for task_type in {submission.task_type for submission in batch}:
-            require_right_to_run(request, task_type, HARMLESS_TYPES)
         submitted = _submit(request, batch, None)
         return _created(submitted, serializers.tasks_created(submitted.tasks), reverse("task-list"))
 
@@ -199,6 +198,12 @@ def _created(submitted: services.Submitted, data: Any, location: str) -> Respons
     return Response(data, status=201, headers=headers)
 
 
+def _require_right_to_submit(request: Request) -> None:
+    """Raise 401 or 403 before anything is said about the payload of a type the caller may not run."""
+    for task_type in sorted(submissions.named_types(request.data)):
+        require_right_to_run(request, task_type, HARMLESS_TYPES)
+
+
 def _flag(request: Request, name: str) -> bool:
     """A query parameter that is true or false; false when absent."""
     text = request.query_params.get(name, "").lower()
@@ -274,8 +279,8 @@ def _task_types() -> dict[str, Any]:
     return {
         "supported_types": list(offered.types),
         "devices_by_type": offered.types,
-        "builtin_types": list(services.BUILTIN_TASK_TYPES),
-        "custom_types": sorted(set(offered.types) - set(services.BUILTIN_TASK_TYPES)),
+        "builtin_types": list(BUILTIN_TYPES),
+        "custom_types": sorted(set(offered.types) - set(BUILTIN_TYPES)),
         "total_count": len(offered.types),
         "online_devices": offered.devices,
     }

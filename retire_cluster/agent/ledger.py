@@ -51,7 +51,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End the attempt's work. Reported as finished() afterwards, except for reason "stop"."""
+    """End the attempt's work. Reported as finished() afterwards; for reason "stop" as gone()."""
 
     attempt: str
     reason: KillReason
@@ -95,6 +95,7 @@ class Ledger:
         """Take over what survived on disk."""
         self._waiting: dict[str, Assign] = {}
         self._running: dict[str, None] = {}
+        self._stopping: set[str] = set()  # told to stop, but not gone yet
         self._finished: dict[str, Result] = {}
         # Tombstones in two generations: OVER, or SEEN for what a crash ended.
         self._over: dict[str, Mark] = {}
@@ -140,11 +141,13 @@ class Ledger:
 
     def stop(self, attempt: str) -> list[Instruction]:
         """The attempt is over on the server: end its work, report nothing of it."""
-        stopped = Send(Stopped(attempts=(attempt,)))
-        if self._tombstone(attempt) is not None:
-            return [stopped]
-        kill: list[Instruction] = [Kill(attempt, "stop")] if attempt in self._running else []
-        return [*kill, *self._bury(attempt), stopped]
+        if attempt in self._stopping:
+            return []
+        if attempt in self._running:
+            self._stopping.add(attempt)
+            return [Kill(attempt, "stop"), *self._bury(attempt)]
+        buried = [] if self._tombstone(attempt) is not None else self._bury(attempt)
+        return [*buried, Send(Stopped(attempts=(attempt,)))]
 
     def acknowledged(self, attempt: str, verdict: Verdict) -> list[Instruction]:
         """The gateway has the result: let it go."""
@@ -161,6 +164,13 @@ class Ledger:
     def finished(self, result: Result) -> list[Instruction]:
         """The executor ended the attempt. Nothing, when it was stopped meanwhile."""
         return self._finish(result) if result.attempt in self._running else []
+
+    def gone(self, attempt: str) -> list[Instruction]:
+        """Nothing of the attempt that was told to stop runs any more."""
+        if attempt not in self._stopping:
+            return []
+        self._stopping.remove(attempt)
+        return [Send(Stopped(attempts=(attempt,)))]
 
     def connected(self) -> list[Instruction]:
         """After welcome: send again what is not acknowledged."""
@@ -179,8 +189,8 @@ class Ledger:
 
     @property
     def active(self) -> int:
-        """How many attempts run or wait: each occupies a slot."""
-        return len(self._waiting) + len(self._running)
+        """How many attempts run, wait or still end: each occupies a slot."""
+        return len(self._waiting) + len(self._running) + len(self._stopping)
 
     def held(self) -> list[tuple[str, HeldState]]:
         """The attempts to report: waiting, running, and finished without acknowledgement."""
@@ -217,6 +227,8 @@ class Ledger:
             return [Send(self._finished[attempt])]
         if attempt in self._waiting or attempt in self._running:
             return [Send(Accepted(attempts=(attempt,)))]
+        if attempt in self._stopping:
+            return []
         over = self._tombstone(attempt) is Mark.OVER
         return [Send(Stopped(attempts=(attempt,)))] if over else []
 

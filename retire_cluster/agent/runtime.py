@@ -4,17 +4,19 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import shutil
 import socket
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
 from retire_cluster import __version__
-from retire_cluster.agent import guess, handlers
+from retire_cluster.agent import guess
 from retire_cluster.agent.address import Address, Link, Trust, choose_link
 from retire_cluster.agent.backoff import Backoff
 from retire_cluster.agent.config import MAX_TAGS, AgentConfig, check_task_types
 from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
+from retire_cluster.agent.execution import handlers
 from retire_cluster.agent.host import Host
 from retire_cluster.agent.identity import Identity, IdentityStore, new_device_id
 from retire_cluster.agent.link import LinkError, connect
@@ -67,7 +69,10 @@ class Runtime:
         offered = handlers.builtin(vitals.snapshot)
         wanted = check_task_types(config.task_types, offered) or tuple(offered)
         slots = config.slots or vitals.capabilities.cpu_count or 1
-        self._workbench = Workbench(outbox, {name: offered[name] for name in wanted}, slots, config.timing)
+        directory = config.state_dir / "work"
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)  # what a crash left
+        chosen = {name: offered[name] for name in wanted}
+        self._workbench = Workbench(outbox, chosen, slots, config.timing, directory)
         chores = [internet, asyncio.create_task(self._workbench.maintain())]
         chores.append(asyncio.create_task(self._workbench.age()))
         main = [asyncio.create_task(self._stay_connected(internet)), asyncio.create_task(self._await_stop())]

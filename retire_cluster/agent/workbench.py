@@ -4,10 +4,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from retire_cluster.agent.config import Timing
-from retire_cluster.agent.executor import Executor
-from retire_cluster.agent.handlers import Handler
+from retire_cluster.agent.execution.executor import Executor
+from retire_cluster.agent.execution.handlers import Handler
 from retire_cluster.agent.ledger import (
     Drop,
     Forget,
@@ -44,15 +45,17 @@ class Workbench:
         handlers: Mapping[str, Handler],
         slots: int,
         timing: Timing,
+        directory: Path,
         clock: Callable[[], float] = boot_clock,
     ) -> None:
+        """`directory` is where tasks get directories of their own."""
         self.handlers = handlers
         self.slots = slots
         self._outbox = outbox
         self._timing = timing
         self._clock = clock
         self._ledger = Ledger(outbox.records())
-        self._executor = Executor(handlers, self._report, clock)
+        self._executor = Executor(handlers, self._report, self._gone, directory, clock)
         self._send: Callable[[Message], None] = _nowhere
         self._accepted_at: dict[str, float] = {}
         self._ended: list[Result] = []
@@ -145,6 +148,9 @@ class Workbench:
         if not self._ended:
             asyncio.get_running_loop().call_soon(self._flush_ended)
         self._ended.append(result)
+
+    def _gone(self, attempt: str) -> None:
+        self._carry_out(self._ledger.gone(attempt))
 
     def _flush_ended(self) -> None:
         ended, self._ended = self._ended, []

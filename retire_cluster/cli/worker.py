@@ -18,7 +18,7 @@ from retire_cluster.agent import config as settings
 from retire_cluster.agent.address import parse_address
 from retire_cluster.agent.config import AgentConfig
 from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
-from retire_cluster.agent.handlers import BUILTIN_TYPES
+from retire_cluster.agent.execution.handlers import offered_types
 from retire_cluster.agent.runtime import Runtime
 
 PROGRAM = "retire-cluster-worker"
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     option("--device-id", metavar="ID", help="this device's name in the cluster (from the hostname)")
     option("--role", metavar="ROLE", help="worker, compute, storage or mobile (guessed)")
     option("--tags", metavar="A,B", help="tags that requirements may name, beside those that are guessed")
-    option("--task-types", metavar="A,B", help=f"run only these of {', '.join(BUILTIN_TYPES)}")
+    option("--task-types", metavar="A,B", help=f"run only these of {', '.join(offered_types())}")
     option("--slots", metavar="N", help="tasks at the same time (the number of cores)")
     option("--max-memory-gb", metavar="GB", help="memory that tasks may reserve together")
     option("--data-dir", metavar="DIR", help=f"where the agent keeps its files ({settings.DEFAULT_DATA_DIR})")
@@ -132,7 +132,7 @@ def build_config(flags: argparse.Namespace, environ: Mapping[str, str]) -> Agent
 
 
 def _task_types(text: str) -> tuple[str, ...]:
-    return settings.check_task_types(settings.parse_list(text), BUILTIN_TYPES)
+    return settings.check_task_types(settings.parse_list(text), offered_types())
 
 
 def _data_dir(options: _Options) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 from retire_cluster.protocol import jsontext, schema
 from retire_cluster.protocol.messages import FROM_AGENT, FROM_GATEWAY, Message
 
-MAX_FRAME_BYTES = 1024 * 1024
+MAX_FRAME_BYTES = 8 * 1024 * 1024
 MAX_FIRST_FRAME_BYTES = 64 * 1024  # before a connection has proved who it is
 MAX_MESSAGES = 4096
 # Frames are cut here, so that one more message of the largest kind still fits under the limit.

@@ -12,7 +12,7 @@ from retire_cluster.protocol.states import HeldState, Outcome, Platform, Role, V
 
 PROTOCOL_VERSION = 1
 MAX_PAYLOAD_BYTES = 256 * 1024
-MAX_RESULT_BYTES = 384 * 1024  # doubles at worst when quoted into a frame; a frame carries 1 MiB
+MAX_RESULT_BYTES = 3 * 1024 * 1024  # doubles at worst when quoted into a frame; a frame carries 8 MiB
 
 DeviceId = Annotated[
     str,

@@ -1,7 +1,4 @@
-"""The calls of an existing client of this API, as it makes them: JSON content type on each, GET included.
-
-Its five `python_eval` calls come with that task type.
-"""
+"""The calls of an existing client of this API, as it makes them: JSON content type on each, GET included."""
 
 import time
 from pathlib import Path
@@ -32,7 +29,7 @@ def test_an_existing_client_finds_all_it_reads(tmp_path: Path) -> None:
         capabilities = get(f"devices/{device['device_id']}")["capabilities"]
         assert capabilities["cpu_count"] >= 1
         assert capabilities["memory_total_gb"] > 0
-        assert {"echo", "sleep", "system_info"} <= set(get("tasks/types")["supported_types"])
+        assert {"echo", "sleep", "system_info", "python_eval"} <= set(get("tasks/types")["supported_types"])
 
         bodies = [
             {"task_type": "echo", "payload": {"message": "Hello"}},
@@ -55,5 +52,13 @@ def test_an_existing_client_finds_all_it_reads(tmp_path: Path) -> None:
         assert len(get("tasks?page=1&page_size=5")) == 3
         assert get("devices/summary")["resource_totals"]["memory_gb"] > 0
         assert get("devices?tags=gpu-capable") == []
+        powers = [
+            client.post(
+                "/api/v1/tasks", json={"task_type": "python_eval", "payload": {"expression": f"2 ** {i}"}}
+            ).json()["data"]["task_id"]
+            for i in range(5)
+        ]
+        found = [client.get(f"/api/v1/tasks/{task}/result?wait=30").json()["data"] for task in powers]
+        assert [result["result_data"]["result"] for result in found] == [1, 2, 4, 8, 16]
         retry = client.post(f"/api/v1/tasks/{ids[0]}/retry", content=b"")
         assert retry.status_code == 401  # a body-less POST is looked at like any other: this one needs a key

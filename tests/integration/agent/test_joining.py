@@ -8,6 +8,7 @@ import pytest
 from retire_cluster.agent.errors import ExitCode
 from retire_cluster.agent.identity import Identity, IdentityStore
 from retire_cluster.protocol.messages import Goodbye, Register
+from retire_cluster.protocol.tasktypes import BUILTIN_TYPES
 from tests.integration.agent.fake_gateway import SECRET, gateway, run, until
 from tests.integration.agent.harness import agent
 
@@ -25,7 +26,7 @@ def test_it_joins_by_token_once_and_by_its_secret_from_then_on(tmp_path: Path) -
                 first = await server.joined()
                 assert (first.device_id, first.join_token, first.secret) == ("nuc", "a-token", None)
                 assert first.slots == 4
-                assert first.task_types == ("echo", "sleep", "system_info")
+                assert first.task_types == BUILTIN_TYPES
                 assert first.capabilities.cpu_count
                 await until(lambda: stored(tmp_path)["secret"] == SECRET, "a stored secret")
                 await server.restart()

@@ -10,6 +10,7 @@ import pytest
 
 from retire_cluster.protocol.messages import Accepted, Goodbye, Register, Result
 from retire_cluster.protocol.states import HeldState
+from retire_cluster.protocol.tasktypes import BUILTIN_TYPES
 from tests.integration.agent.fake_gateway import agent_process, gateway, run, task, until
 
 COMMAND = (sys.executable, "-m", "retire_cluster.cli.worker")
@@ -69,7 +70,7 @@ def test_a_signal_stops_it_politely(tmp_path: Path, number: int) -> None:
             assert {"timestamp", "level", "logger", "message"} <= set(lines[0])
             assert lines[0]["timestamp"].endswith("Z")
             messages = [line["message"] for line in lines]
-            types = "echo, sleep, system_info"
+            types = ", ".join(BUILTIN_TYPES)
             slots = register.capabilities.cpu_count
             joined = f"joined as {register.device_id} at 127.0.0.1:{server.port} ({slots} slots; {types})"
             assert joined in messages

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from retire_cluster.protocol.codec import MAX_FRAME_BYTES
 from retire_cluster.protocol.messages import (
     Accepted,
     Assign,
@@ -418,7 +419,7 @@ def test_binary_and_oversize_frames_do_not_end_the_agent(tmp_path: Path) -> None
             await server.joined()
             await send_raw(server, b"\x00\xff")
             await server.next(Error)
-            await server.send_text('"' + "x" * (2 * 1024 * 1024) + '"')
+            await server.send_text('"' + "x" * MAX_FRAME_BYTES + '"')
             await server.next(Register, 2)
 
     run(scenario)

@@ -2,13 +2,15 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from retire_cluster.agent import executor as module
-from retire_cluster.agent.executor import Executor
-from retire_cluster.agent.handlers import Handler, builtin
+from retire_cluster.agent.execution import executor as module
+from retire_cluster.agent.execution.executor import Executor
+from retire_cluster.agent.execution.handlers import Handler, builtin
+from retire_cluster.agent.execution.work import TaskError, Work
 from retire_cluster.protocol import codec
 from retire_cluster.protocol.messages import MAX_RESULT_BYTES, Assign, Capabilities, Metrics, Result
 from retire_cluster.protocol.states import Outcome, Platform
@@ -26,7 +28,10 @@ class Bench:
     def __init__(self, **handlers: Handler) -> None:
         self.results: asyncio.Queue[Result] = asyncio.Queue()
         self.turned = 0.0
-        self.executor = Executor({**builtin(snapshot), **handlers}, self.results.put_nowait, self.clock)
+        self.stopped: list[str] = []
+        known = {**builtin(snapshot), **handlers}
+        nowhere = Path("/nonexistent")
+        self.executor = Executor(known, self.results.put_nowait, self.stopped.append, nowhere, self.clock)
 
     def clock(self) -> float:
         return asyncio.get_running_loop().time() + self.turned
@@ -52,9 +57,9 @@ def outcome_of(task_type: str, payload: Any = None, timeout_s: float = 60.0, **h
     return asyncio.run(scenario())
 
 
-def handler(work: Callable[[], Any]) -> Handler:
-    async def run(payload: dict[str, Any]) -> Any:
-        return work()
+def handler(act: Callable[[], Any]) -> Handler:
+    async def run(payload: dict[str, Any], work: Work) -> Any:
+        return act()
 
     return run
 
@@ -72,7 +77,7 @@ def test_sleep_tells_how_long_and_how_long_it_ran() -> None:
     assert 0.05 <= result.ran_s < 5
 
 
-@pytest.mark.parametrize("duration", ["1", None, True, -0.1, 86_401, []])
+@pytest.mark.parametrize("duration", ["1", True, -0.1, 86_401, []])
 def test_a_bad_duration_is_named(duration: object) -> None:
     result = outcome_of("sleep", {"duration": duration})
     assert result.outcome is Outcome.FAILED
@@ -108,6 +113,28 @@ def test_a_raising_handler_fails_with_message_and_the_end_of_its_traceback() -> 
     assert (result.error_message or "").startswith("RuntimeError: bad")
     assert len(result.error_message or "") <= module.MAX_MESSAGE
     assert 0 < len(result.error_traceback or "") <= module.MAX_TRACEBACK
+
+
+def test_a_failed_task_keeps_what_it_leaves_to_look_at() -> None:
+    def work() -> None:
+        raise TaskError("it ended with code 3", result={"stdout": "half"})
+
+    result = outcome_of("own", own=handler(work))
+    assert result.outcome is Outcome.FAILED
+    assert result.error_message == "it ended with code 3"
+    assert result.error_traceback is None
+    assert result.result_json == '{"stdout":"half"}'
+
+
+def test_a_payloads_own_timeout_counts_when_it_is_shorter() -> None:
+    async def own(payload: dict[str, Any], work: Work) -> Any:
+        work.limit_time(payload["timeout"])
+        await asyncio.Event().wait()
+
+    short = outcome_of("own", {"timeout": 0.05}, own=own)
+    assert short.outcome is Outcome.TIMEOUT
+    assert "0.05 s" in (short.error_message or "")
+    assert outcome_of("own", {"timeout": 50}, timeout_s=0.05, own=own).outcome is Outcome.TIMEOUT
 
 
 def test_an_oversize_result_fails_and_names_the_limit() -> None:
@@ -190,6 +217,7 @@ def test_the_first_reason_counts_but_a_stop_silences() -> None:
         await bench.executor.close()
         await asyncio.sleep(0)
         assert bench.results.empty()
+        assert bench.stopped == [A]
 
     drive(scenario)
 

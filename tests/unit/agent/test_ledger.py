@@ -168,11 +168,17 @@ def test_a_cancel_for_timeout_reports_timeout() -> None:
     assert persist.record.result.outcome is Outcome.TIMEOUT
 
 
-def test_stop_kills_buries_and_says_so() -> None:
+def test_stop_kills_and_buries_and_says_so_once_it_is_gone() -> None:
     ledger = running()
-    assert ledger.stop(A) == [Kill(A, "stop"), Drop(A), STOPPED]
+    assert ledger.stop(A) == [Kill(A, "stop"), Drop(A)]
     assert ledger.held() == []
+    assert ledger.active == 1, "its processes still use the slot"
+    assert ledger.stop(A) == [], "it is not gone yet"
+    assert ledger.assign(assign(), refuse=None) == []
     assert ledger.finished(success()) == [], "a late end of a stopped attempt is nobody's business"
+    assert ledger.gone(A) == [STOPPED]
+    assert ledger.active == 0
+    assert ledger.gone(A) == [], "once"
     assert ledger.assign(assign(), refuse=None) == [STOPPED]
 
 
@@ -245,6 +251,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.started: set[str] = set()
         self.barred: set[str] = set()  # a cancel or stop was seen
         self.working: set[str] = set()
+        self.ending: set[str] = set()  # told to stop, not gone yet
         self.unacknowledged: dict[str, Result] = {}
         self.aged: set[str] = set()  # over since before the last rotation
 
@@ -268,6 +275,9 @@ class LedgerMachine(RuleBasedStateMachine):
                     assert attempt in self.working
                     if reason == "stop":
                         self.working.discard(attempt)
+                        self.ending.add(attempt)
+                case Send(Stopped(attempts=attempts)):
+                    assert not {*attempts} & (self.working | self.ending), "said to be gone while it runs"
                 case Send(Result() as result):
                     assert self.disk[result.attempt].result == result, "sent before it was on disk"
                     self.unacknowledged[result.attempt] = result
@@ -306,6 +316,14 @@ class LedgerMachine(RuleBasedStateMachine):
         assert bool(instructions) is was_working
         self.carry_out(instructions)
 
+    @rule(attempt=ATTEMPTS)
+    def go_away(self, attempt: str) -> None:
+        was_ending = attempt in self.ending
+        self.ending.discard(attempt)
+        instructions = self.ledger.gone(attempt)
+        assert bool(instructions) is was_ending
+        self.carry_out(instructions)
+
     @rule(attempt=ATTEMPTS, verdict=st.sampled_from(Verdict))
     def acknowledge(self, attempt: str, verdict: Verdict) -> None:
         self.carry_out(self.ledger.acknowledged(attempt, verdict))
@@ -325,6 +343,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         self.working.clear()
+        self.ending.clear()
         self.ledger = Ledger(self.disk.values())
 
     @invariant()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from retire_cluster.agent.config import Timing
-from retire_cluster.agent.handlers import echo, sleep
+from retire_cluster.agent.execution.handlers import echo, sleep
 from retire_cluster.agent.outbox import Outbox, OutboxError
 from retire_cluster.agent.workbench import Workbench
 from retire_cluster.protocol.messages import (
@@ -57,7 +57,8 @@ class Bench:
     def __init__(self, directory: Path) -> None:
         self.outbox = FlakyOutbox(directory)
         self.sent: list[Message] = []
-        self.workbench = Workbench(self.outbox, {"echo": echo, "sleep": sleep}, 2, Timing(sync_s=0.01))
+        handlers = {"echo": echo, "sleep": sleep}
+        self.workbench = Workbench(self.outbox, handlers, 2, Timing(sync_s=0.01), directory / "work")
         self.workbench.attach(self.sent.append)
 
     def receive(self, *messages: Message) -> None:
@@ -144,8 +145,9 @@ def test_stop_ends_the_work_and_says_only_that(tmp_path: Path) -> None:
     async def scenario(bench: Bench) -> None:
         bench.receive(assign(A, "sleep", LONG))
         bench.receive(Stop(attempts=(A,)))
-        assert bench.sent[-1] == Stopped(attempts=(A,))
-        await bench.until(lambda: len(asyncio.all_tasks()) == 2)
+        assert bench.sent[-1] == Accepted(attempts=(A,)), "its end is not said before it came"
+        await bench.until(lambda: bench.sent[-1] == Stopped(attempts=(A,)))
+        assert len(asyncio.all_tasks()) == 2
         assert bench.results() == []
 
     drive(tmp_path, scenario)

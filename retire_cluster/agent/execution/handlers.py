@@ -6,38 +6,30 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from retire_cluster.agent.execution import processes
+from retire_cluster.agent.execution.work import Work
 from retire_cluster.protocol.messages import Capabilities, Metrics
+from retire_cluster.protocol.tasktypes import BUILTIN_TYPES, HARMLESS_TYPES
 
-MAX_SLEEP_S = 86_400.0
 Snapshot = Callable[[], Awaitable[tuple[Capabilities, Metrics]]]
-
-
-class PayloadError(Exception):
-    """The payload does not fit the task type; names the field and the reason."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"payload.{field}: {reason}")
 
 
 class Handler(Protocol):
     """Runs one task: payload in, result out. Cancelling the call ends the work."""
 
-    async def __call__(self, payload: dict[str, Any]) -> Any:
-        """Return the result, any JSON value. Raises PayloadError; any other exception fails the task."""
+    async def __call__(self, payload: dict[str, Any], work: Work) -> Any:
+        """Return the result, any JSON value. Raises TaskError; any other exception fails the task too."""
 
 
-async def echo(payload: dict[str, Any]) -> Any:
+async def echo(payload: dict[str, Any], work: Work) -> Any:
     """Return the payload."""
     return {"echo": payload}
 
 
-async def sleep(payload: dict[str, Any]) -> Any:
-    """Wait `duration` seconds (1.0), 0 to 86400."""
-    duration = payload.get("duration", 1.0)
-    if isinstance(duration, bool) or not isinstance(duration, (int, float)):
-        raise PayloadError("duration", "must be a number of seconds")
-    if not 0 <= duration <= MAX_SLEEP_S:  # also false for NaN
-        raise PayloadError("duration", f"must be 0 to {MAX_SLEEP_S:g} seconds")
+async def sleep(payload: dict[str, Any], work: Work) -> Any:
+    """Wait `duration` seconds (1.0)."""
+    duration = payload.get("duration")
+    duration = 1.0 if duration is None else duration
     await asyncio.sleep(duration)
     return {"slept_for": duration}
 
@@ -45,7 +37,7 @@ async def sleep(payload: dict[str, Any]) -> Any:
 def system_info(snapshot: Snapshot) -> Handler:
     """A handler that tells what the device is and does now."""
 
-    async def run(payload: dict[str, Any]) -> Any:
+    async def run(payload: dict[str, Any], work: Work) -> Any:
         capabilities, metrics = await snapshot()
         return {"capabilities": _with_gigabytes(capabilities), "metrics": _with_gigabytes(metrics)}
 
@@ -65,9 +57,19 @@ def _gigabytes(megabytes: int) -> float:
     return math.floor(megabytes / 1024 * 10 + 0.5) / 10
 
 
-BUILTIN_TYPES = ("echo", "sleep", "system_info")
+def offered_types() -> tuple[str, ...]:
+    """The built-in types this platform can run."""
+    return BUILTIN_TYPES if processes.is_supported() else HARMLESS_TYPES
 
 
 def builtin(snapshot: Snapshot) -> Mapping[str, Handler]:
-    """The handlers of BUILTIN_TYPES."""
-    return {"echo": echo, "sleep": sleep, "system_info": system_info(snapshot)}
+    """The handlers of offered_types()."""
+    from retire_cluster.agent.execution.python_eval import python_eval
+
+    handlers: dict[str, Handler] = {
+        "echo": echo,
+        "sleep": sleep,
+        "system_info": system_info(snapshot),
+        "python_eval": python_eval,
+    }
+    return {name: handlers[name] for name in offered_types()}

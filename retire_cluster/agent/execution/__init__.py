@@ -1,0 +1,1 @@
+"""Running tasks: who starts and ends them, and one module per kind of work."""
