@@ -64,6 +64,7 @@ def offered_types() -> tuple[str, ...]:
 
 def builtin(snapshot: Snapshot) -> Mapping[str, Handler]:
     """The handlers of offered_types()."""
+    from retire_cluster.agent.execution.command import command
     from retire_cluster.agent.execution.python_eval import python_eval
 
     handlers: dict[str, Handler] = {
@@ -71,5 +72,6 @@ def builtin(snapshot: Snapshot) -> Mapping[str, Handler]:
         "sleep": sleep,
         "system_info": system_info(snapshot),
         "python_eval": python_eval,
+        "command": command,
     }
     return {name: handlers[name] for name in offered_types()}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from retire_cluster.agent.execution.children import shim
 from retire_cluster.protocol.messages import Accepted, Goodbye, Register, Result
 from retire_cluster.protocol.states import HeldState
 from retire_cluster.protocol.tasktypes import BUILTIN_TYPES
@@ -51,6 +52,26 @@ def test_a_result_survives_kill_9(tmp_path: Path) -> None:
                 ]
                 assert await server.next(Result, 2) == result
                 assert register.run_id != server.all(Register)[0].run_id
+
+    run(scenario)
+
+
+def test_a_killed_agent_leaves_nothing_running(tmp_path: Path) -> None:
+    """The pipe to the shim ends with the agent, however that ends."""
+
+    async def scenario() -> None:
+        async with gateway() as server:
+            flags = ("--join", f"127.0.0.1:{server.port}", "--token", "a-token", "--data-dir", str(tmp_path))
+            async with agent_process(*flags) as agent:
+                await server.joined()
+                line = f"trap '' TERM; setsid sleep 600 & echo up > {tmp_path}/up; while :; do sleep 1; done"
+                job = task("command", json.dumps({"command": line}))
+                await server.send(job)
+                await until((tmp_path / "up").exists, "the command runs")
+                assert len(shim.marked(job.attempt)) >= 3
+                agent.signal(signal.SIGKILL)
+                await agent.wait()
+                await until(lambda: not shim.marked(job.attempt), "nothing of it runs")
 
     run(scenario)
 

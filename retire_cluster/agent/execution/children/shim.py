@@ -127,7 +127,7 @@ class Tree:
             living = self.living()
             send(living, signal.SIGTERM)
             send(living, signal.SIGCONT)  # a stopped process hears nothing
-            self._until_gone(grace_s)
+            self._until_gone(grace_s, listen=True)
         deadline = time.monotonic() + KILL_S
         while (living := self.living()) and time.monotonic() < deadline:
             self._freeze()
@@ -145,10 +145,12 @@ class Tree:
             send(new, signal.SIGSTOP)
             stopped |= new
 
-    def _until_gone(self, seconds: float) -> None:
+    def _until_gone(self, seconds: float, *, listen: bool = False) -> None:
+        """Wait for their end; with `listen` no longer than until the agent says more, or is gone itself."""
         deadline = time.monotonic() + seconds
         while self.living() and (left := deadline - time.monotonic()) > 0:
-            select.select([], [], [], min(0.02, left))
+            if select.select([0] if listen else [], [], [], min(0.02, left))[0]:
+                return
 
 
 def end_marked(attempt: str) -> list[str]:
