@@ -54,6 +54,7 @@ class AgentConfig:
     ca_file: str | None = None
     insecure_plain: bool = False
     rejoin: bool = False
+    allow_private_http: bool = False  # http_request may ask addresses of the device's own networks
     internet_probes: tuple[Address, ...] = INTERNET_PROBES
     timing: Timing = Timing()
 

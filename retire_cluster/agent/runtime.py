@@ -66,7 +66,7 @@ class Runtime:
         self._vitals = vitals = Vitals(self._host, config.data_dir, config.internet_probes)
         internet = asyncio.create_task(vitals.find_internet())
         await vitals.detect()
-        offered = handlers.builtin(vitals.snapshot)
+        offered = handlers.builtin(vitals.snapshot, allow_private_http=config.allow_private_http)
         wanted = check_task_types(config.task_types, offered) or tuple(offered)
         slots = config.slots or vitals.capabilities.cpu_count or 1
         directory = config.state_dir / "work"

@@ -72,6 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     option("--insecure-plain", action="store_true", help="connect without encryption, on a network you trust")
     option("--rejoin", action="store_true", help="join again after an operator removed this device")
+    option(
+        "--allow-private-http",
+        action="store_true",
+        help="let http_request tasks that ask for it reach this device's own networks",
+    )
     option("--test", metavar="HOST[:PORT]", help="only check the way to a gateway, and say what is wrong")
     option("--debug", action="store_true", help="log more")
     option("--version", action="version", version=f"{PROGRAM} {__version__}")
@@ -128,6 +133,7 @@ def build_config(flags: argparse.Namespace, environ: Mapping[str, str]) -> Agent
         ca_file=options.get("ca", settings.check_ca_file),
         insecure_plain=options.is_set("insecure_plain"),
         rejoin=options.is_set("rejoin"),
+        allow_private_http=options.is_set("allow_private_http"),
     )
 
 

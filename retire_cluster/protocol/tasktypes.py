@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 HARMLESS_TYPES = ("echo", "sleep", "system_info")
-BUILTIN_TYPES = (*HARMLESS_TYPES, "python_eval", "command")
+BUILTIN_TYPES = (*HARMLESS_TYPES, "python_eval", "http_request", "command")
 
 MAX_SLEEP_S = 86_400
 MAX_TIMEOUT_S = 86_400

@@ -320,7 +320,7 @@ def test_types_are_those_of_online_devices(api: Api) -> None:
     assert api.data("tasks/types") == {
         "supported_types": ["echo", "render"],
         "devices_by_type": {"echo": 2, "render": 1},
-        "builtin_types": ["echo", "sleep", "system_info", "python_eval", "command"],
+        "builtin_types": ["echo", "sleep", "system_info", "python_eval", "http_request", "command"],
         "custom_types": ["render"],
         "total_count": 2,
         "online_devices": 2,

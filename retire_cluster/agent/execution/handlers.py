@@ -62,9 +62,10 @@ def offered_types() -> tuple[str, ...]:
     return BUILTIN_TYPES if processes.is_supported() else HARMLESS_TYPES
 
 
-def builtin(snapshot: Snapshot) -> Mapping[str, Handler]:
-    """The handlers of offered_types()."""
+def builtin(snapshot: Snapshot, *, allow_private_http: bool = False) -> Mapping[str, Handler]:
+    """The handlers of offered_types(). `allow_private_http` is the owner's consent to the home network."""
     from retire_cluster.agent.execution.command import command
+    from retire_cluster.agent.execution.http_request import http_request
     from retire_cluster.agent.execution.python_eval import python_eval
 
     handlers: dict[str, Handler] = {
@@ -72,6 +73,7 @@ def builtin(snapshot: Snapshot) -> Mapping[str, Handler]:
         "sleep": sleep,
         "system_info": system_info(snapshot),
         "python_eval": python_eval,
+        "http_request": http_request(consent=allow_private_http),
         "command": command,
     }
     return {name: handlers[name] for name in offered_types()}

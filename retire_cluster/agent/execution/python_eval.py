@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from retire_cluster.agent.execution.answer import Answer
 from retire_cluster.agent.execution.capture import Capture
 from retire_cluster.agent.execution.processes import Program, child_argv, died_of, run
 from retire_cluster.agent.execution.work import TaskError, Work
@@ -13,19 +14,6 @@ from retire_cluster.protocol.messages import MAX_RESULT_BYTES
 MEMORY_BYTES = 512 * 1024 * 1024
 MAX_ANSWER_BYTES = MAX_RESULT_BYTES
 _LIMITS = {"AS": MEMORY_BYTES, "DATA": MEMORY_BYTES, "FSIZE": 0, "NOFILE": 16, "NPROC": 0}
-
-
-class _Answer:
-    """What the child tells, up to a limit."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        self.size += len(data)
-        if self.size <= MAX_ANSWER_BYTES:
-            self.data += data
 
 
 async def python_eval(payload: dict[str, Any], work: Work) -> Any:
@@ -41,23 +29,14 @@ async def python_eval(payload: dict[str, Any], work: Work) -> Any:
         # The wall clock ends it earlier; this holds also when the agent is stopped in the middle.
         limits={**_LIMITS, "CPU": math.ceil(work.timeout_s) + 1},
     )
-    errors, answer = Capture(4096), _Answer()
+    errors, answer = Capture(4096), Answer(MAX_ANSWER_BYTES)
     ended = await run(work, program, stdout=errors.write, stderr=errors.write, report=answer.write)
-    if answer.size > MAX_ANSWER_BYTES:
+    if answer.is_too_long:
         raise TaskError(f"the result has {answer.size} bytes as JSON; the limit is {MAX_ANSWER_BYTES}")
     return {
-        "result": _judge(_parsed(bytes(answer.data)), died_of(ended, errors.text())),
+        "result": _judge(answer.parsed(), died_of(ended, errors.text())),
         "expression": expression,
     }
-
-
-def _parsed(data: bytes) -> Mapping[str, Any]:
-    """What was said; nothing, when the child was ended in the middle of it."""
-    try:
-        found = json.loads(data) if data.endswith(b"\n") else {}
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _judge(answer: Mapping[str, Any], otherwise: str) -> Any:

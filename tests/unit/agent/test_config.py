@@ -93,7 +93,10 @@ def test_a_token_file_given_as_a_flag_beats_the_variable(tmp_path: Path) -> None
         (["--role", "boss"], "--role.*worker, compute"),
         (["--tags", "a b"], "--tags.*'a b'"),
         (["--tags", ",".join(f"t{n}" for n in range(33))], "--tags.*32"),
-        (["--task-types", "resize"], "--task-types.*command, echo, python_eval, sleep, system_info"),
+        (
+            ["--task-types", "resize"],
+            "--task-types.*command, echo, http_request, python_eval, sleep, system_info",
+        ),
         (["--slots", "0"], "--slots"),
         (["--slots", "many"], "--slots"),
         (["--max-memory-gb", "-1"], "--max-memory-gb"),

@@ -61,6 +61,14 @@ AGENT: dict[str, tuple[str, str, object, list[str], object, str]] = {
     "--ca": ("CA", "one", "one", ["--ca", "two"], "two", "ca_file"),
     "--insecure-plain": ("INSECURE_PLAIN", "yes", True, ["--insecure-plain"], True, "insecure_plain"),
     "--rejoin": ("REJOIN", "1", True, ["--rejoin"], True, "rejoin"),
+    "--allow-private-http": (
+        "ALLOW_PRIVATE_HTTP",
+        "1",
+        True,
+        ["--allow-private-http"],
+        True,
+        "allow_private_http",
+    ),
     "--debug": ("DEBUG", "on", True, ["--debug"], True, "debug"),
 }
 ROWS = [(command, flag) for command, cases in CASES.items() for flag in cases]
