@@ -29,8 +29,8 @@ from retire_cluster.asgi import application
 from retire_cluster.celery_thread import CeleryThread
 from retire_cluster.gateway.app import GatewayApp
 from retire_cluster.gateway.ingest import Identity
+from retire_cluster.gateway.websocket import GuardedWebSocket
 from retire_cluster.listeners import Listener
-from retire_cluster.protocol.codec import MAX_FRAME_BYTES
 from retire_cluster.protocol.states import Role
 
 logger = logging.getLogger("retire_cluster")
@@ -159,8 +159,7 @@ def _uvicorn_config(app: Any, listener: Listener) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",
-        ws="websockets-sansio",
-        ws_max_size=MAX_FRAME_BYTES,
+        ws=GuardedWebSocket,
         ws_ping_interval=None,  # the protocol's heartbeats do that
         ws_per_message_deflate=False,  # 40 KiB a socket for nothing
         lifespan="off",

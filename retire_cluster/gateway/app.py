@@ -13,6 +13,7 @@ from retire_cluster.gateway.connection import Connection, Receive, Send
 from retire_cluster.gateway.guard import Guard
 from retire_cluster.gateway.ingest import Identity
 from retire_cluster.gateway.inputs import Effects
+from retire_cluster.gateway.websocket import TRUST
 from retire_cluster.protocol.messages import Goodbye
 
 logger = logging.getLogger("retire_cluster.gateway")
@@ -80,7 +81,8 @@ class GatewayApp:
             return
         await receive()
         await send({"type": "websocket.accept"})
-        connection = Connection(address, receive, send, self._committer.submit)
+        trust = scope.get("state", {}).get(TRUST, _nothing)
+        connection = Connection(address, receive, send, self._committer.submit, trust)
         self._connections.add(connection)
         try:
             await connection.serve(self._guard)
@@ -118,3 +120,7 @@ def _carry_out(effects: Effects) -> None:
         link.send(messages)
     for link, goodbye in effects.close:
         link.close(goodbye)
+
+
+def _nothing() -> None:
+    """What lifts the limit on frames where the server has none."""

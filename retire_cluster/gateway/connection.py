@@ -9,7 +9,7 @@ from typing import Any
 from retire_cluster.gateway.guard import REGISTER_WITHIN_S, Guard
 from retire_cluster.gateway.inputs import Closed, Input, Opened, Received
 from retire_cluster.protocol import codec
-from retire_cluster.protocol.messages import Error, Goodbye, Message, Register
+from retire_cluster.protocol.messages import Error, Goodbye, Message, Register, Welcome
 
 logger = logging.getLogger("retire_cluster.gateway")
 
@@ -29,12 +29,20 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class Connection:
     """Implements sessions.Link. Everything here runs in the event loop's thread."""
 
-    def __init__(self, address: str, receive: Receive, send: Send, submit: Callable[[Input], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        receive: Receive,
+        send: Send,
+        submit: Callable[[Input], None],
+        trust: Callable[[], None],
+    ) -> None:
         self.address = address
         self.last_heard = time.monotonic()
         self._receive = receive
         self._send = send
         self._submit = submit
+        self._trust = trust  # from now on, read frames of full size
         self._outgoing: asyncio.Queue[Message] = asyncio.Queue()
         self._in_flight = asyncio.Semaphore(MAX_FRAMES_IN_FLIGHT)
         self._closing: Goodbye | None = None
@@ -48,6 +56,8 @@ class Connection:
         if self._closing is not None:
             return
         for message in messages:
+            if isinstance(message, Welcome):
+                self._trust()
             self._outgoing.put_nowait(message)
         if self._outgoing.qsize() > MAX_QUEUED_OUT:
             self.close(Goodbye(code="protocol_error", reason="the agent does not read what it is sent"))
