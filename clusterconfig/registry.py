@@ -53,6 +53,7 @@ class RetentionSection:
     """How many days history is kept; an hourly job deletes what is older."""
 
     tasks_days: int = _bounded(30, 1, 3650)
+    output_days: int = _bounded(14, 1, 3650)
     audit_days: int = _bounded(365, 1, 3650)
 
 

@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from clusterconfig.admin import ReadOnlyAdmin
-from tasks.models import Attempt, IdempotencyKey, Profile, Tally, Task
+from tasks.models import Attempt, IdempotencyKey, OutputChunk, Profile, Tally, Task
 
 
 @admin.register(Task)
@@ -40,6 +40,19 @@ class AttemptAdmin(ReadOnlyAdmin):
     list_filter = ("state", "outcome")
     search_fields = ("=id", "=task__id", "=device__id")
     ordering = ("-offered_at", "-id")
+
+
+@admin.register(OutputChunk)
+class OutputChunkAdmin(ReadOnlyAdmin):
+    list_display = ("task_id", "offset", "attempt", "stream", "start", "at")
+    list_filter = ("stream",)
+    search_fields = ("=task__id",)
+    ordering = ("-id",)
+
+    @admin.display(description="text")
+    def start(self, chunk: OutputChunk) -> str:
+        """The beginning, in one line."""
+        return " ".join(chunk.text[:200].split())
 
 
 @admin.register(Profile)

@@ -12,6 +12,7 @@ from retire_cluster.protocol.states import (
     DeviceLossPolicy,
     Outcome,
     Priority,
+    Stream,
     TaskStatus,
 )
 from tasks.querysets import TaskQuerySet
@@ -64,6 +65,8 @@ class Task(models.Model):
     assigned_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    progress = models.FloatField(null=True, help_text="Percent, as the running attempt says")
+    progress_message = models.CharField(max_length=500, default="", blank=True)
     execution_s = models.FloatField(null=True, help_text="Measured on the device's monotonic clock")
     result_attempt = models.UUIDField(null=True)
     version = models.PositiveIntegerField(default=1)
@@ -155,6 +158,25 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.no} of {self.task_id}"
+
+
+class OutputChunk(models.Model):
+    """A piece of what a task printed. A task has head and tail of it, within bounds: see output.py."""
+
+    id = models.BigAutoField(primary_key=True)
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="output", db_index=False)
+    offset = models.PositiveBigIntegerField(help_text="Characters before it, over all attempts")
+    attempt = models.PositiveIntegerField(help_text="Number of the attempt")
+    number = models.PositiveIntegerField(help_text="Of the piece in its attempt")
+    stream = models.CharField(max_length=6, choices=[(item.value, item.value) for item in Stream])
+    text = models.TextField()
+    at = models.DateTimeField(help_text="When the gateway stored it")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["task", "offset"], name="output_in_order")]
+
+    def __str__(self) -> str:
+        return f"output of {self.task_id} at {self.offset}"
 
 
 class IdempotencyKey(models.Model):

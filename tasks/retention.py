@@ -10,7 +10,7 @@ from clusterconfig.models import AuditEntry
 from devices.models import Ping
 from retire_cluster import db
 from retire_cluster.protocol.states import TERMINAL
-from tasks.models import IdempotencyKey, Task
+from tasks.models import IdempotencyKey, OutputChunk, Task
 
 BATCH = 500  # rows in one transaction
 IDEMPOTENCY_KEPT = timedelta(hours=24)  # what clients are promised
@@ -18,10 +18,11 @@ PINGS_KEPT = timedelta(days=1)
 
 
 def run(now: datetime) -> dict[str, int]:
-    """Delete what is due. Returns how many rows of each kind; attempts go with their tasks."""
+    """Delete what is due. Returns how many rows of each kind; attempts and output go with their tasks."""
     kept = config.current().retention
     return {
         "tasks": _delete(_ended_tasks(now - timedelta(days=kept.tasks_days))),
+        "output": _delete_output(now - timedelta(days=kept.output_days)),
         "audit": _delete(AuditEntry.objects.filter(at__lt=now - timedelta(days=kept.audit_days))),
         "idempotency_keys": _delete(IdempotencyKey.objects.filter(created_at__lt=now - IDEMPOTENCY_KEPT)),
         "pings": _delete(Ping.objects.filter(requested_at__lt=now - PINGS_KEPT)),
@@ -31,6 +32,19 @@ def run(now: datetime) -> dict[str, int]:
 def _ended_tasks(before: datetime) -> QuerySet[Any]:
     """Tasks that ended before the moment. They were made before it too, which is what has an index."""
     return Task.objects.filter(created_at__lt=before, finished_at__lt=before, status__in=TERMINAL)
+
+
+def _delete_output(before: datetime) -> int:
+    """Delete what was printed before the moment: ids grow with time, so no index by time is needed."""
+    deleted = 0
+    while True:
+        with db.write_transaction():
+            oldest = OutputChunk.objects.order_by("id").values_list("id", "at")[:BATCH]
+            ids = [chunk_id for chunk_id, at in oldest if at < before]
+            OutputChunk.objects.filter(id__in=ids).delete()
+        deleted += len(ids)
+        if len(ids) < BATCH:
+            return deleted
 
 
 def _delete(due: QuerySet[Any]) -> int:

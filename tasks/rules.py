@@ -5,8 +5,10 @@ and in the bounded model that checks every order of events. A function whose gua
 raises NotAllowed where a person asked): whoever loses a race changes nothing. lifecycle.py loads and stores rows.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from retire_cluster.protocol import jsontext
@@ -88,6 +90,8 @@ class TaskRow:
     timeout_s: int
     max_retries: int
     on_device_loss: DeviceLossPolicy
+    progress: float | None = None  # percent, as the running attempt says
+    progress_message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +204,7 @@ def claim(
         device_id=device_id,
         assigned_at=now,
         started_at=None,
+        **_NO_PROGRESS,
     )
     return Step(moved, attempt)
 
@@ -231,6 +236,16 @@ def shorten(task: TaskRow, attempt: AttemptRow, *, session: int, until: datetime
     if task.on_device_loss is DeviceLossPolicy.FAIL and attempt.accepted_at is not None:
         return None
     return Step(task, replace(attempt, lease_until=until))
+
+
+def advance(
+    task: TaskRow, attempt: AttemptRow, *, session: int, percent: float | None, message: str
+) -> Step | None:
+    """The attempt says how far it is."""
+    if attempt.state is not AttemptState.RUNNING or attempt.session != session:
+        return None
+    moved = replace(task, progress=percent, progress_message=message, version=task.version + 1)
+    return Step(moved, attempt)
 
 
 def renew(task: TaskRow, attempt: AttemptRow, *, until: datetime) -> Step | None:
@@ -303,6 +318,7 @@ def _record(task: TaskRow, attempt: AttemptRow, report: Report, now: datetime, j
     outcome, confirmed, reason = report.outcome, True, ""
     if report.outcome is Outcome.SUCCESS:
         changes = _terminal(TaskStatus.SUCCESS, attempt, now)
+        changes["progress"] = None if task.progress is None else 100.0
     elif report.outcome is Outcome.CANCELLED or task.cancel_requested_at is not None:
         outcome, confirmed = Outcome.CANCELLED, not report.survivors
         reason = f"still running: {', '.join(report.survivors)}"[:500] if report.survivors else "stopped"
@@ -314,6 +330,7 @@ def _record(task: TaskRow, attempt: AttemptRow, report: Report, now: datetime, j
             "failures": task.failures + 1,
             "ready_at": now + timedelta(seconds=delay),
             "avoid_device": attempt.device_id,
+            **_NO_PROGRESS,
         }
     else:
         changes = {**_terminal(TaskStatus(report.outcome), attempt, now), "failures": task.failures + 1}
@@ -460,6 +477,7 @@ def retry(task: TaskRow, *, now: datetime, rank: int) -> TaskRow:
         finished_at=None,
         execution_s=None,
         result_attempt=None,
+        **_NO_PROGRESS,
     )
 
 
@@ -471,6 +489,9 @@ def ready(task: TaskRow, *, now: datetime) -> TaskRow | None:
 
 
 # --- helpers --------------------------------------------------------------------------------------------------
+
+
+_NO_PROGRESS: Mapping[str, Any] = {"progress": None, "progress_message": ""}
 
 
 def _terminal(status: TaskStatus, attempt: AttemptRow, now: datetime) -> dict[str, object]:
@@ -485,6 +506,7 @@ def _queued(now: datetime) -> dict[str, object]:
         "device_id": "",
         "assigned_at": None,
         "started_at": None,
+        **_NO_PROGRESS,
     }
 
 

@@ -13,10 +13,11 @@ from retire_cluster.protocol.states import (
     Platform,
     Priority,
     Role,
+    Stream,
     TaskStatus,
 )
-from tasks import submissions
-from tasks.views import TaskViewSet
+from tasks import output, submissions
+from tasks.views import DEFAULT_PIECES, MAX_PIECES, TaskViewSet
 
 PRIORITIES = [item.value for item in Priority]
 STATUSES = [item.value for item in TaskStatus]
@@ -154,6 +155,27 @@ class TaskResultSchema(serializers.Serializer[Any]):
     error_traceback = serializers.CharField(allow_null=True)
 
 
+class OutputChunkSchema(serializers.Serializer[Any]):
+    """A piece of what a task printed."""
+
+    offset = serializers.IntegerField(min_value=0, help_text="Its position in all the task printed")
+    attempt = serializers.IntegerField(min_value=1, help_text="Number of the attempt that printed it")
+    stream = serializers.ChoiceField(
+        choices=[item.value for item in Stream], help_text="`log`: what a handler says beside its output"
+    )
+    text = serializers.CharField()
+    at = serializers.DateTimeField(help_text="When it reached the cluster")
+    left_out = serializers.IntegerField(min_value=0, help_text="How much is missing right before it")
+
+
+class TaskLogsSchema(serializers.Serializer[Any]):
+    task_id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=STATUSES)
+    chunks = OutputChunkSchema(many=True)
+    next_offset = serializers.IntegerField(min_value=0, help_text="`offset` of the next call")
+    is_complete = serializers.BooleanField(help_text="The task has ended, and nothing follows")
+
+
 class CheckSchema(serializers.Serializer[Any]):
     check = serializers.CharField()
     passed = serializers.BooleanField()
@@ -283,6 +305,24 @@ extend_schema_view(
     ),
     result=describe(
         "getTaskResult", TaskResultSchema(), summary="How a task ended", errors=(404,), parameters=[WAIT]
+    ),
+    logs=describe(
+        "getTaskLogs",
+        TaskLogsSchema(),
+        summary="What a task prints, also while it runs",
+        errors=(404,),
+        parameters=[
+            OpenApiParameter(
+                "offset",
+                {"type": "integer", "minimum": 0, "maximum": output.MAX_OFFSET, "default": 0},
+                description="Where to go on: `next_offset` of the last answer",
+            ),
+            OpenApiParameter(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": MAX_PIECES, "default": DEFAULT_PIECES},
+                description="At most so many pieces",
+            ),
+        ],
     ),
     explain=describe(
         "explainTask", TaskExplanationSchema(), summary="Which devices could run a task", errors=(404,)

@@ -6,7 +6,8 @@ from typing import Any
 from retire_cluster.api.envelope import RawJSON
 from retire_cluster.protocol.states import Outcome, TaskStatus
 from tasks.explain import Explanation
-from tasks.models import Attempt, Task
+from tasks.models import Attempt, OutputChunk, Task
+from tasks.output import Page
 
 
 def task_row(task: Task) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def task_row(task: Task) -> dict[str, Any]:
         "completed_at": task.finished_at,
         "execution_time_seconds": _seconds(task.execution_s),
         "retry_count": min(task.failures, task.max_retries),
-        "progress": None,
+        "progress": task.progress,
     }
 
 
@@ -44,7 +45,7 @@ def task_status(task: Task, queue_reason: str | None) -> dict[str, Any]:
     status = TaskStatus(task.status)
     return {
         **task_row(task),
-        "progress_message": None,
+        "progress_message": task.progress_message or None,
         "is_terminal": status.is_terminal,
         "can_retry": status.can_retry,
         "cancel_requested": task.cancel_requested_at is not None,
@@ -80,6 +81,32 @@ def task_result(task: Task) -> dict[str, Any]:
         "completed_at": task.finished_at,
         "error_message": _error_message(attempt) if task.status != TaskStatus.SUCCESS else None,
         "error_traceback": (attempt.error_traceback or None) if attempt else None,
+    }
+
+
+def task_logs(task: Task, page: Page, offset: int) -> dict[str, Any]:
+    """A part of what a task printed; complete when it has ended and nothing follows."""
+    end = offset
+    chunks = []
+    for chunk in page.chunks:
+        chunks.append({**_chunk(chunk), "left_out": chunk.offset - end})
+        end = chunk.offset + len(chunk.text)
+    return {
+        "task_id": task.pk,
+        "status": task.status,
+        "chunks": chunks,
+        "next_offset": page.next_offset,
+        "is_complete": TaskStatus(task.status).is_terminal and not page.more,
+    }
+
+
+def _chunk(chunk: OutputChunk) -> dict[str, Any]:
+    return {
+        "offset": chunk.offset,
+        "attempt": chunk.attempt,
+        "stream": chunk.stream,
+        "text": chunk.text,
+        "at": chunk.at,
     }
 
 

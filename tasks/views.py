@@ -34,17 +34,19 @@ from retire_cluster.api.errors import (
     not_found,
     too_many,
 )
+from retire_cluster.api.pagination import whole
 from retire_cluster.api.pending import Pending, attach, wait_seconds
 from retire_cluster.api.validation import ObjectReader
 from retire_cluster.protocol.states import TaskStatus
 from retire_cluster.protocol.tasktypes import BUILTIN_TYPES, HARMLESS_TYPES
 from tasks import explain as explaining
-from tasks import idempotency, serializers, services, statistics, submissions, waiting
+from tasks import idempotency, output, serializers, services, statistics, submissions, waiting
 from tasks.filters import TaskFilter
 from tasks.models import Task
 from tasks.rules import NotAllowed
 from tasks.scheduling.profiles import ProfileKey
 
+DEFAULT_PIECES, MAX_PIECES = 100, 500  # of output in one answer
 PERFORMANCE = ("success_rate", "average_execution_time", "tasks_per_hour")
 _TASK_ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
@@ -116,6 +118,14 @@ class TaskViewSet(GenericViewSet[Task]):
     @action(detail=True)
     def result(self, request: Request, pk: str) -> Response:
         return _answer(request, pk, _result)
+
+    @action(detail=True)
+    def logs(self, request: Request, pk: str) -> Response:
+        """What the task prints, also while it runs: `offset` says where to go on, `limit` how much to take."""
+        offset = whole(request, "offset", 0, low=0, high=output.MAX_OFFSET)
+        limit = whole(request, "limit", DEFAULT_PIECES, low=1, high=MAX_PIECES)
+        task = find(pk)  # before its output: what ends afterwards is not taken for complete
+        return Response(serializers.task_logs(task, output.read(task.pk, offset=offset, limit=limit), offset))
 
     @action(detail=True)
     def explain(self, request: Request, pk: str) -> Response:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from retire_cluster.agent.config import Timing
 from retire_cluster.agent.execution.executor import Executor
+from retire_cluster.agent.execution.feed import Feed
 from retire_cluster.agent.execution.handlers import Handler
 from retire_cluster.agent.ledger import (
     Drop,
@@ -23,11 +24,21 @@ from retire_cluster.agent.ledger import (
 )
 from retire_cluster.agent.metrics import boot_clock
 from retire_cluster.agent.outbox import Outbox, OutboxError, Write
-from retire_cluster.protocol.messages import Assign, Cancel, Go, Held, Message, Result, ResultAck, Stop
+from retire_cluster.protocol.messages import (
+    Assign,
+    Cancel,
+    Go,
+    Held,
+    Message,
+    OutputAck,
+    Result,
+    ResultAck,
+    Stop,
+)
 from retire_cluster.protocol.states import HeldState
 
 MAX_HELD = 4096  # what one message may list
-WORK = (Assign, Go, Cancel, Stop, ResultAck)
+WORK = (Assign, Go, Cancel, Stop, ResultAck, OutputAck)
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +66,9 @@ class Workbench:
         self._timing = timing
         self._clock = clock
         self._ledger = Ledger(outbox.records())
-        self._executor = Executor(handlers, self._report, self._gone, directory, clock)
         self._send: Callable[[Message], None] = _nowhere
+        self._feed = Feed(lambda message: self._send(message))
+        self._executor = Executor(handlers, self._report, self._gone, directory, self._feed, clock)
         self._accepted_at: dict[str, float] = {}
         self._ended: list[Result] = []
         self._parked: deque[list[Instruction]] = deque()  # waits for the disk, in order
@@ -69,6 +81,7 @@ class Workbench:
     def attach(self, send: Callable[[Message], None]) -> None:
         """A connection is welcome: its messages go to `send`, beginning with what is unacknowledged."""
         self._send = send
+        self._feed.connected()  # before the results: what was printed came before the end
         self._carry_out(self._ledger.connected())
 
     def detach(self) -> None:
@@ -130,6 +143,8 @@ class Workbench:
                 return [step for attempt in message.attempts for step in ledger.stop(attempt)]
             case ResultAck():
                 return ledger.acknowledged(message.attempt, message.verdict)
+            case OutputAck():
+                self._feed.acknowledged(message.attempt, message.number)
         return []
 
     def _refusal(self, task_type: str) -> str | None:
@@ -150,10 +165,13 @@ class Workbench:
         self._ended.append(result)
 
     def _gone(self, attempt: str) -> None:
+        self._feed.drop(attempt)
         self._carry_out(self._ledger.gone(attempt))
 
     def _flush_ended(self) -> None:
         ended, self._ended = self._ended, []
+        for result in ended:
+            self._feed.end(result.attempt)
         self._carry_out([step for result in ended for step in self._ledger.finished(result)])
 
     def _carry_out(self, instructions: list[Instruction]) -> None:

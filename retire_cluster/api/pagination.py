@@ -79,12 +79,22 @@ class EnvelopePagination(BasePagination):
 
 def positive(request: Request, name: str, default: int) -> int:
     """A query parameter that is a whole number from 1; absent or empty means the default."""
+    return whole(request, name, default, low=1)
+
+
+def whole(request: Request, name: str, default: int, *, low: int, high: int | None = None) -> int:
+    """A query parameter that is a whole number within [low, high]; absent or empty means the default."""
     raw = request.query_params.get(name, "")
     if not raw:
         return default
-    if not (raw.isascii() and raw.isdigit() and len(raw) <= 18 and int(raw) >= 1):
-        raise invalid(FieldError(name, "must be a whole number from 1"))
-    return int(raw)
+    number = int(raw) if raw.isascii() and raw.isdigit() and len(raw) <= 19 else -1
+    if number < low or (high is not None and number > high):
+        raise invalid(
+            FieldError(
+                name, f"must be a whole number from {low}" + (f" to {high}" if high is not None else "")
+            )
+        )
+    return number
 
 
 def encode_cursor(moment: datetime, row_id: uuid.UUID) -> str:

@@ -24,7 +24,7 @@ from retire_cluster.gateway.intents import Intents
 from retire_cluster.gateway.sessions import DECLINED_HOLD_S, Link, Session, Sessions
 from retire_cluster.protocol import messages as wire
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Verdict
-from tasks import placement, reservations, rules, sweep
+from tasks import output, placement, reservations, rules, sweep
 from tasks.lifecycle import Ledger, LostRace
 from tasks.reconcile import Action, Wish, at_heartbeat, at_register
 
@@ -52,6 +52,7 @@ class Batch:
         self._identity = identity
         self._settings = config.current()
         self._opening: dict[int, Session] = {}
+        self._printed: list[output.Piece] = []
 
     def apply(self, inputs: Sequence[Input]) -> None:
         """Apply the inputs in order of arrival and store what changed."""
@@ -91,6 +92,8 @@ class Batch:
 
     def _store(self) -> None:
         self._ledger.flush()
+        output.append(self._printed, now=self._ledger.now)
+        self._printed.clear()
         self.effects.finished = self._ledger.finished
         self.effects.changed = list(self._ledger.stored.values())
 
@@ -227,6 +230,10 @@ class Batch:
                 self._declined(session, message)
             case wire.Result():
                 self._result(session, message)
+            case wire.Progress():
+                self._progress(session, message)
+            case wire.Output():
+                self._output(session, message)
             case wire.Stopped():
                 self._stopped(session, message)
             case wire.Ping():
@@ -286,6 +293,25 @@ class Batch:
             self._ledger.put(step)
             verdict = step.verdict or verdict
         self.effects.say(session.link, wire.ResultAck(attempt=message.attempt, verdict=verdict))
+
+    def _progress(self, session: Session, message: wire.Progress) -> None:
+        pair = self._own(session, message.attempt)
+        if pair is not None:
+            self._put(
+                rules.advance(*pair, session=session.number, percent=message.percent, message=message.message)
+            )
+
+    def _output(self, session: Session, message: wire.Output) -> None:
+        """Of whatever session: what was printed stays true, and the agent keeps it until it is told."""
+        pair = self._own(session, message.attempt)
+        if pair is not None:
+            task, attempt = pair
+            self._printed.append(
+                output.Piece(
+                    task.id, attempt.no, message.number, message.stream, message.text, message.left_out
+                )
+            )
+        self.effects.say(session.link, wire.OutputAck(attempt=message.attempt, number=message.number + 1))
 
     def _stopped(self, session: Session, message: wire.Stopped) -> None:
         for attempt_id in message.attempts:

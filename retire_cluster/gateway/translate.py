@@ -41,7 +41,7 @@ def attempts_in(message: wire.Message) -> Iterable[str]:
             return [item.attempt for item in message.held]
         case wire.Accepted() | wire.Stopped():
             return message.attempts
-        case wire.Declined() | wire.Result():
+        case wire.Declined() | wire.Result() | wire.Progress() | wire.Output():
             return [message.attempt]
     return ()
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from retire_cluster.protocol.schema import Length, Pattern, Range
-from retire_cluster.protocol.states import HeldState, Outcome, Platform, Role, Verdict
+from retire_cluster.protocol.states import HeldState, Outcome, Platform, Role, Stream, Verdict
 
 PROTOCOL_VERSION = 1
 MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_CHUNK = 8192  # characters of output in one piece
+MAX_CHUNKS = 1_000_000  # pieces of output of one attempt
 MAX_RESULT_BYTES = 3 * 1024 * 1024  # doubles at worst when quoted into a frame; a frame carries 8 MiB
 
 DeviceId = Annotated[
@@ -153,6 +155,28 @@ class Result(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Message):
+    """How far a running attempt has come, by its own account."""
+
+    type: ClassVar[str] = "progress"
+    attempt: Identifier
+    percent: Percent | None = None
+    message: Sentence = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output(Message):
+    """A piece of what a running attempt prints. Kept and sent again by the agent until acknowledged."""
+
+    type: ClassVar[str] = "output"
+    attempt: Identifier
+    number: Annotated[int, Range(0, MAX_CHUNKS)]  # counts the attempt's pieces, from 0
+    stream: Stream
+    text: Annotated[str, Length(0, MAX_CHUNK)]
+    left_out: Annotated[int, Range(0, 2**53)] = 0  # bytes before this piece that were dropped on the device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped(Message):
     """Answer to `stop`: nothing of these attempts runs any more."""
 
@@ -227,6 +251,15 @@ class ResultAck(Message):
     type: ClassVar[str] = "result_ack"
     attempt: Identifier
     verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputAck(Message):
+    """Pieces of output below `number` are stored, or not wanted: the agent may drop them."""
+
+    type: ClassVar[str] = "output_ack"
+    attempt: Identifier
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +344,8 @@ FROM_AGENT: tuple[type[Message], ...] = (
     Accepted,
     Declined,
     Result,
+    Progress,
+    Output,
     Stopped,
     Ping,
     Pong,
@@ -324,6 +359,7 @@ FROM_GATEWAY: tuple[type[Message], ...] = (
     Cancel,
     Stop,
     ResultAck,
+    OutputAck,
     Config,
     HeartbeatAck,
     Ping,

@@ -65,6 +65,14 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Stream(StrEnum):
+    """Where a piece of a task's output comes from."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+    LOG = "log"  # what a handler says through its context
+
+
 class DeviceLossPolicy(StrEnum):
     """What to do with an accepted task whose device is lost."""
 

@@ -52,6 +52,7 @@ TABLE = {
     ("GET", "api/v1/tasks/{}/status"): "read",
     ("GET", "api/v1/tasks/{}/result"): "read",
     ("GET", "api/v1/tasks/{}/explain"): "read",
+    ("GET", "api/v1/tasks/{}/logs"): "read",
     ("POST", "api/v1/tasks/{}/cancel"): "operate",
     ("POST", "api/v1/tasks/{}/retry"): "operate",
     ("GET", "api/v1/config"): "admin",

@@ -1,5 +1,10 @@
 """The output of a process within bounds: head and tail are kept, the middle is counted."""
 
+from collections.abc import Callable
+
+from retire_cluster.agent.execution.work import Work
+from retire_cluster.protocol.states import Stream
+
 _CONTINUES = range(0x80, 0xC0)  # a byte of UTF-8 that begins no character
 
 
@@ -35,6 +40,16 @@ class Capture:
     def is_cut(self, limit: int | None = None) -> bool:
         """Whether text(limit) leaves something out."""
         return self.total > (self.limit if limit is None else min(limit, self.limit))
+
+
+def watched(work: Work, stream: Stream, capture: Capture) -> Callable[[bytes], None]:
+    """A sink that keeps what comes for the result and shows it to whoever watches."""
+
+    def write(data: bytes) -> None:
+        capture.write(data)
+        work.show(stream, data)
+
+    return write
 
 
 def _whole(data: bytes) -> str:

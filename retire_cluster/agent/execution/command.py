@@ -4,11 +4,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from retire_cluster.agent.execution.capture import Capture
+from retire_cluster.agent.execution.capture import Capture, watched
 from retire_cluster.agent.execution.processes import Ended, Program, died_of, run, signal_name
 from retire_cluster.agent.execution.work import PayloadError, TaskError, Work
 from retire_cluster.protocol import jsontext
 from retire_cluster.protocol.messages import MAX_RESULT_BYTES
+from retire_cluster.protocol.states import Stream
 
 MAX_OUTPUT_BYTES = 1024 * 1024  # of each stream
 SHELL = "sh"
@@ -37,7 +38,12 @@ async def command(payload: dict[str, Any], work: Work) -> Any:
         cwd=_directory(payload.get("cwd"), own),
     )
     stdout, stderr = Capture(MAX_OUTPUT_BYTES), Capture(MAX_OUTPUT_BYTES)
-    ended = await run(work, program, stdout=stdout.write, stderr=stderr.write)
+    ended = await run(
+        work,
+        program,
+        stdout=watched(work, Stream.STDOUT, stdout),
+        stderr=watched(work, Stream.STDERR, stderr),
+    )
     if ended.spawn_error is not None:
         raise TaskError(f"cannot run {program.argv[0]!r} on this device: {ended.spawn_error}")
     if ended.code is None:

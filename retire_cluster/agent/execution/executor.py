@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from retire_cluster.agent.execution.feed import Feed
 from retire_cluster.agent.execution.handlers import Handler
 from retire_cluster.agent.execution.work import NOTHING, PayloadError, TaskError, Work
 from retire_cluster.agent.ledger import KillReason
@@ -43,20 +44,22 @@ class Executor:
         report: Callable[[Result], None],
         stopped: Callable[[str], None],
         directory: Path,
+        feed: Feed,
         clock: Callable[[], float] = boot_clock,
     ) -> None:
-        """`directory` is where tasks get directories of their own."""
+        """`directory` is where tasks get directories of their own; `feed` takes what they print."""
         self._handlers = handlers
         self._report = report
         self._stopped = stopped
         self._directory = directory
+        self._feed = feed
         self._clock = clock
         self._runs: dict[str, _Run] = {}
         self._tidying: set[asyncio.Task[None]] = set()
 
     def start(self, assign: Assign) -> None:
         """Begin the attempt's work, to be ended after its timeout."""
-        work = Work(assign.attempt, self._clock(), assign.timeout_s, self._directory)
+        work = Work(assign.attempt, self._clock(), assign.timeout_s, self._directory, self._feed)
         run = _Run(work, asyncio.get_running_loop().create_task(self._work(assign, work)))
         self._runs[assign.attempt] = run
         run.task.add_done_callback(lambda _: self._ended(run))

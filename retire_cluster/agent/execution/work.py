@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from retire_cluster.agent.execution.feed import Feed
 from retire_cluster.agent.ledger import KillReason
+from retire_cluster.protocol.states import Stream
 
 NOTHING: Any = object()
 
@@ -32,7 +34,7 @@ class PayloadError(TaskError):
 class Work:
     """One attempt, as its handler sees it. Ending it cancels the handler's call."""
 
-    def __init__(self, attempt: str, started: float, timeout_s: float, base: Path) -> None:
+    def __init__(self, attempt: str, started: float, timeout_s: float, base: Path, feed: Feed) -> None:
         self.attempt = attempt
         self.started = started  # on the executor's clock
         self.timeout_s = timeout_s
@@ -40,11 +42,20 @@ class Work:
         self.survivors: tuple[str, ...] = ()  # processes that could not be ended
         self.hurry: Callable[[], None] = _nothing  # called when an ending work has no time left
         self._base = base
+        self._feed = feed
         self._directory: Path | None = None
 
     def limit_time(self, seconds: float | None) -> None:
         """The payload's own timeout: the shorter one counts."""
         self.timeout_s = self.timeout_s if seconds is None else min(self.timeout_s, seconds)
+
+    def show(self, stream: Stream, data: bytes) -> None:
+        """Let whoever watches see what it prints."""
+        self._feed.write(self.attempt, stream, data)
+
+    def tell_progress(self, percent: float | None, message: str) -> None:
+        """Let whoever watches see how far it is; percent 0 to 100, None for unknown."""
+        self._feed.progress(self.attempt, percent, message)
 
     async def directory(self) -> Path:
         """A directory of its own, removed after the end. Raises TaskError when the disk is full."""

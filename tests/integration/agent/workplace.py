@@ -8,8 +8,9 @@ from typing import Any
 
 from retire_cluster.agent.execution.children import shim
 from retire_cluster.agent.execution.executor import Executor
+from retire_cluster.agent.execution.feed import Feed
 from retire_cluster.agent.execution.handlers import builtin
-from retire_cluster.protocol.messages import Assign, Capabilities, Metrics, Result
+from retire_cluster.protocol.messages import Assign, Capabilities, Message, Metrics, Result
 from retire_cluster.protocol.states import Platform
 from tests.integration.agent.fake_gateway import new_id, until
 
@@ -24,7 +25,8 @@ class Workplace:
         self.results: dict[str, Result] = {}
         self.stopped: list[str] = []
         handlers = builtin(snapshot, **settings)
-        self.executor = Executor(handlers, self._keep, self.stopped.append, directory)
+        self.said: list[Message] = []
+        self.executor = Executor(handlers, self._keep, self.stopped.append, directory, Feed(self.said.append))
 
     def _keep(self, result: Result) -> None:
         self.results[result.attempt] = result

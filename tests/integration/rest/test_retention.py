@@ -12,13 +12,13 @@ from clusterconfig.models import AuditEntry
 from devices.models import Ping
 from tasks import retention
 from tasks.jobs import delete_old
-from tasks.models import Attempt, IdempotencyKey, Task
+from tasks.models import Attempt, IdempotencyKey, OutputChunk, Task
 from tests.factories import make_device, make_finished_task, make_task
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOW = timezone.now()
-NOTHING = {"tasks": 0, "audit": 0, "idempotency_keys": 0, "pings": 0}
+NOTHING = {"tasks": 0, "output": 0, "audit": 0, "idempotency_keys": 0, "pings": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +62,21 @@ def test_records_keys_and_pings_go_at_their_own_age() -> None:
         IdempotencyKey.objects.create(client="c", key=f"{hours}", digest="0", task_ids=[], created_at=at)
         Ping.objects.create(device=device, requested_at=at)
 
-    assert retention.run(NOW) == {"tasks": 0, "audit": 1, "idempotency_keys": 1, "pings": 1}
+    assert retention.run(NOW) == {**NOTHING, "audit": 1, "idempotency_keys": 1, "pings": 1}
     assert AuditEntry.objects.count() == IdempotencyKey.objects.count() == Ping.objects.count() == 1
+
+
+def test_what_tasks_printed_goes_before_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH", 3)
+    task = make_finished_task(make_device(), **ago(days=20))
+    for number, days in enumerate([20, 20, 19, 18, 15, 13, 1]):
+        row = {"attempt": 1, "number": number, "stream": "stdout", "text": "x"}
+        OutputChunk.objects.create(task=task, offset=number, at=NOW - timedelta(days=days), **row)
+
+    assert retention.run(NOW) == {**NOTHING, "output": 5}
+
+    assert list(OutputChunk.objects.values_list("number", flat=True)) == [5, 6]
+    assert Task.objects.filter(pk=task.pk).exists()
 
 
 def test_more_than_a_batch_goes_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from retire_cluster.agent.execution import executor as module
 from retire_cluster.agent.execution.executor import Executor
+from retire_cluster.agent.execution.feed import Feed
 from retire_cluster.agent.execution.handlers import Handler, builtin
 from retire_cluster.agent.execution.work import TaskError, Work
 from retire_cluster.protocol import codec
@@ -31,7 +32,10 @@ class Bench:
         self.stopped: list[str] = []
         known = {**builtin(snapshot), **handlers}
         nowhere = Path("/nonexistent")
-        self.executor = Executor(known, self.results.put_nowait, self.stopped.append, nowhere, self.clock)
+        feed = Feed(lambda message: None)
+        self.executor = Executor(
+            known, self.results.put_nowait, self.stopped.append, nowhere, feed, self.clock
+        )
 
     def clock(self) -> float:
         return asyncio.get_running_loop().time() + self.turned
