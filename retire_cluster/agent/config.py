@@ -49,6 +49,7 @@ class AgentConfig:
     role: Role | None = None
     tags: tuple[str, ...] = ()
     task_types: tuple[str, ...] = ()  # offer only these of the known types; empty: all
+    handlers: tuple[str, ...] = ()  # modules with handlers of custom task types
     slots: int | None = None
     max_memory_mb: int | None = None
     ca_file: str | None = None
@@ -120,6 +121,17 @@ def check_task_types(names: tuple[str, ...], known: Iterable[str]) -> tuple[str,
             raise ConfigError(
                 f"--task-types: {name!r} is not a type of this agent; it has {', '.join(offered)}"
             )
+    return names
+
+
+def check_handlers(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Modules by name (`package.module`) or by file (`handlers/words.py`)."""
+    for name in names:
+        if name.endswith(".py"):
+            if not Path(name).expanduser().is_file():
+                raise ConfigError(f"--handlers: there is no file {name}")
+        elif not all(part.isidentifier() for part in name.split(".")):
+            raise ConfigError(f"--handlers: {name!r} is neither a module's name nor a file that ends in .py")
     return names
 
 

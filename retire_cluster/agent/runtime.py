@@ -16,7 +16,7 @@ from retire_cluster.agent.address import Address, Link, Trust, choose_link
 from retire_cluster.agent.backoff import Backoff
 from retire_cluster.agent.config import MAX_TAGS, AgentConfig, check_task_types
 from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
-from retire_cluster.agent.execution import handlers
+from retire_cluster.agent.execution import custom, handlers
 from retire_cluster.agent.host import Host
 from retire_cluster.agent.identity import Identity, IdentityStore, new_device_id
 from retire_cluster.agent.link import LinkError, connect
@@ -65,8 +65,10 @@ class Runtime:
         config = self._config
         self._vitals = vitals = Vitals(self._host, config.data_dir, config.internet_probes)
         internet = asyncio.create_task(vitals.find_internet())
-        await vitals.detect()
-        offered = handlers.builtin(vitals.snapshot, allow_private_http=config.allow_private_http)
+        (own, problems), _ = await asyncio.gather(custom.discover(config.handlers), vitals.detect())
+        for problem in problems:
+            logger.warning("%s", problem)
+        offered = handlers.builtin(vitals.snapshot, allow_private_http=config.allow_private_http) | own
         wanted = check_task_types(config.task_types, offered) or tuple(offered)
         slots = config.slots or vitals.capabilities.cpu_count or 1
         directory = config.state_dir / "work"

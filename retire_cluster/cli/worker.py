@@ -63,7 +63,16 @@ def build_parser() -> argparse.ArgumentParser:
     option("--device-id", metavar="ID", help="this device's name in the cluster (from the hostname)")
     option("--role", metavar="ROLE", help="worker, compute, storage or mobile (guessed)")
     option("--tags", metavar="A,B", help="tags that requirements may name, beside those that are guessed")
-    option("--task-types", metavar="A,B", help=f"run only these of {', '.join(offered_types())}")
+    option(
+        "--task-types",
+        metavar="A,B",
+        help=f"run only these of {', '.join(offered_types())} and the types of your handlers",
+    )
+    option(
+        "--handlers",
+        metavar="MODULE",
+        help="Python modules, or files, with handlers of your own task types (comma-separated)",
+    )
     option("--slots", metavar="N", help="tasks at the same time (the number of cores)")
     option("--max-memory-gb", metavar="GB", help="memory that tasks may reserve together")
     option("--data-dir", metavar="DIR", help=f"where the agent keeps its files ({settings.DEFAULT_DATA_DIR})")
@@ -127,7 +136,8 @@ def build_config(flags: argparse.Namespace, environ: Mapping[str, str]) -> Agent
         device_id=options.get("device_id", settings.check_device_id),
         role=options.get("role", settings.check_role),
         tags=options.get("tags", lambda text: settings.check_tags(settings.parse_list(text))) or (),
-        task_types=options.get("task_types", _task_types) or (),
+        task_types=options.get("task_types", settings.parse_list) or (),
+        handlers=options.get("handlers", _handlers) or (),
         slots=options.get("slots", settings.check_slots),
         max_memory_mb=options.get("max_memory_gb", settings.check_memory_gb),
         ca_file=options.get("ca", settings.check_ca_file),
@@ -137,8 +147,8 @@ def build_config(flags: argparse.Namespace, environ: Mapping[str, str]) -> Agent
     )
 
 
-def _task_types(text: str) -> tuple[str, ...]:
-    return settings.check_task_types(settings.parse_list(text), offered_types())
+def _handlers(text: str) -> tuple[str, ...]:
+    return settings.check_handlers(settings.parse_list(text))
 
 
 def _data_dir(options: _Options) -> Path:

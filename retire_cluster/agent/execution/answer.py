@@ -1,7 +1,7 @@
-"""What one of our child programs tells at its descriptor 3: one JSON object, up to a limit."""
+"""What one of our child programs tells at its descriptor 3: one JSON object, or one a line, up to a limit."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -27,3 +27,33 @@ class Answer:
         except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
+
+
+class Lines:
+    """JSON objects, one a line, handed over as they come. A line over the limit ends the listening."""
+
+    def __init__(self, limit: int, hear: Callable[[Mapping[str, Any]], None]) -> None:
+        self.limit = limit
+        self.is_too_long = False
+        self._hear = hear
+        self._begun = bytearray()
+
+    def write(self, data: bytes) -> None:
+        if self.is_too_long:
+            return
+        *ended, begun = data.split(b"\n")
+        for line in ended:
+            self._line(bytes(self._begun) + line)
+            self._begun.clear()
+        self._begun += begun
+        if len(self._begun) > self.limit:
+            self.is_too_long = True
+            self._begun.clear()
+
+    def _line(self, line: bytes) -> None:
+        try:
+            words = json.loads(line)
+        except ValueError:  # the handler wrote there itself: nothing anybody waits for
+            return
+        if isinstance(words, dict):
+            self._hear(words)

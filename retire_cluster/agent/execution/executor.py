@@ -59,7 +59,7 @@ class Executor:
 
     def start(self, assign: Assign) -> None:
         """Begin the attempt's work, to be ended after its timeout."""
-        work = Work(assign.attempt, self._clock(), assign.timeout_s, self._directory, self._feed)
+        work = Work(assign.attempt, assign.task, self._clock(), assign.timeout_s, self._directory, self._feed)
         run = _Run(work, asyncio.get_running_loop().create_task(self._work(assign, work)))
         self._runs[assign.attempt] = run
         run.task.add_done_callback(lambda _: self._ended(run))

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -62,7 +62,7 @@ def offered_types() -> tuple[str, ...]:
     return BUILTIN_TYPES if processes.is_supported() else HARMLESS_TYPES
 
 
-def builtin(snapshot: Snapshot, *, allow_private_http: bool = False) -> Mapping[str, Handler]:
+def builtin(snapshot: Snapshot, *, allow_private_http: bool = False) -> dict[str, Handler]:
     """The handlers of offered_types(). `allow_private_http` is the owner's consent to the home network."""
     from retire_cluster.agent.execution.command import command
     from retire_cluster.agent.execution.http_request import http_request

@@ -56,7 +56,12 @@ def is_supported() -> bool:
 
 def child_argv(name: str) -> list[str]:
     """A program of ours as a process without the user's site and environment."""
-    return [sys.executable, *_INTERPRETER, str(_CHILDREN / f"{name}.py")]
+    return [sys.executable, *_INTERPRETER, child_path(name)]
+
+
+def child_path(name: str) -> str:
+    """The file of a program of ours."""
+    return str(_CHILDREN / f"{name}.py")
 
 
 async def run(

@@ -34,8 +34,11 @@ class PayloadError(TaskError):
 class Work:
     """One attempt, as its handler sees it. Ending it cancels the handler's call."""
 
-    def __init__(self, attempt: str, started: float, timeout_s: float, base: Path, feed: Feed) -> None:
+    def __init__(
+        self, attempt: str, task: str, started: float, timeout_s: float, base: Path, feed: Feed
+    ) -> None:
         self.attempt = attempt
+        self.task = task
         self.started = started  # on the executor's clock
         self.timeout_s = timeout_s
         self.kill_reason: KillReason | None = None

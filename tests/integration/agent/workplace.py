@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from retire_cluster.agent.execution.children import shim
 from retire_cluster.agent.execution.executor import Executor
 from retire_cluster.agent.execution.feed import Feed
-from retire_cluster.agent.execution.handlers import builtin
+from retire_cluster.agent.execution.handlers import Handler, builtin
 from retire_cluster.protocol.messages import Assign, Capabilities, Message, Metrics, Result
 from retire_cluster.protocol.states import Platform
 from tests.integration.agent.fake_gateway import new_id, until
@@ -20,13 +20,14 @@ async def snapshot() -> tuple[Capabilities, Metrics]:
 
 
 class Workplace:
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: Path, custom: Mapping[str, Handler] | None = None, **settings: Any) -> None:
         self.directory = directory
         self.results: dict[str, Result] = {}
         self.stopped: list[str] = []
-        handlers = builtin(snapshot, **settings)
+        handlers = builtin(snapshot, **settings) | dict(custom or {})
         self.said: list[Message] = []
-        self.executor = Executor(handlers, self._keep, self.stopped.append, directory, Feed(self.said.append))
+        self.feed = Feed(self.said.append)
+        self.executor = Executor(handlers, self._keep, self.stopped.append, directory, self.feed)
 
     def _keep(self, result: Result) -> None:
         self.results[result.attempt] = result
@@ -50,6 +51,12 @@ class Workplace:
         assert shim.marked(attempt) == [], "a process of it still runs"
         await self.tidy(attempt)
         return self.results[attempt]
+
+    @staticmethod
+    def value(result: Result) -> Any:
+        """What the task returned."""
+        assert result.result_json is not None, result
+        return json.loads(result.result_json)
 
     async def tidy(self, attempt: str) -> None:
         await until(lambda: not (self.directory / attempt).exists(), "its directory is removed")

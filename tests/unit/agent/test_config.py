@@ -93,10 +93,8 @@ def test_a_token_file_given_as_a_flag_beats_the_variable(tmp_path: Path) -> None
         (["--role", "boss"], "--role.*worker, compute"),
         (["--tags", "a b"], "--tags.*'a b'"),
         (["--tags", ",".join(f"t{n}" for n in range(33))], "--tags.*32"),
-        (
-            ["--task-types", "resize"],
-            "--task-types.*command, echo, http_request, python_eval, sleep, system_info",
-        ),
+        (["--handlers", "no/such/file.py"], "--handlers: there is no file no/such/file.py"),
+        (["--handlers", "a-b"], "--handlers: 'a-b' is neither a module's name nor a file"),
         (["--slots", "0"], "--slots"),
         (["--slots", "many"], "--slots"),
         (["--max-memory-gb", "-1"], "--max-memory-gb"),

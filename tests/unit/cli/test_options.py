@@ -55,6 +55,7 @@ AGENT: dict[str, tuple[str, str, object, list[str], object, str]] = {
     "--role": ("ROLE", "storage", Role.STORAGE, ["--role", "mobile"], Role.MOBILE, "role"),
     "--tags": ("TAGS", "x,y", ("x", "y"), ["--tags", "z"], ("z",), "tags"),
     "--task-types": ("TASK_TYPES", "echo", ("echo",), ["--task-types", "sleep"], ("sleep",), "task_types"),
+    "--handlers": ("HANDLERS", "one.two", ("one.two",), ["--handlers", "x,y"], ("x", "y"), "handlers"),
     "--slots": ("SLOTS", "3", 3, ["--slots", "4"], 4, "slots"),
     "--max-memory-gb": ("MAX_MEMORY_GB", "1", 1024, ["--max-memory-gb", "2"], 2048, "max_memory_mb"),
     "--data-dir": ("DATA_DIR", "/d1", Path("/d1"), ["--data-dir", "/d2"], Path("/d2"), "data_dir"),
