@@ -53,6 +53,7 @@ class Batch:
         self._settings = config.current()
         self._opening: dict[int, Session] = {}
         self._printed: list[output.Piece] = []
+        self._printed_acks: dict[tuple[str, str], tuple[Link, int]] = {}
 
     def apply(self, inputs: Sequence[Input]) -> None:
         """Apply the inputs in order of arrival and store what changed."""
@@ -92,10 +93,16 @@ class Batch:
 
     def _store(self) -> None:
         self._ledger.flush()
-        output.append(self._printed, now=self._ledger.now)
-        self._printed.clear()
+        self._store_output()
         self.effects.finished = self._ledger.finished
         self.effects.changed = list(self._ledger.stored.values())
+
+    def _store_output(self) -> None:
+        output.append(self._printed, now=self._ledger.now)
+        for (_, attempt), (link, number) in self._printed_acks.items():
+            self.effects.say(link, wire.OutputAck(attempt=attempt, number=number))
+        self._printed.clear()
+        self._printed_acks.clear()
 
     def _put(self, step: rules.Step | None) -> None:
         if step is not None:
@@ -305,13 +312,8 @@ class Batch:
         """Of whatever session: what was printed stays true, and the agent keeps it until it is told."""
         pair = self._own(session, message.attempt)
         if pair is not None:
-            task, attempt = pair
-            self._printed.append(
-                output.Piece(
-                    task.id, attempt.no, message.number, message.stream, message.text, message.left_out
-                )
-            )
-        self.effects.say(session.link, wire.OutputAck(attempt=message.attempt, number=message.number + 1))
+            self._printed.append(_piece(pair, message))
+        self._printed_acks[session.device_id, message.attempt] = (session.link, message.number + 1)
 
     def _stopped(self, session: Session, message: wire.Stopped) -> None:
         for attempt_id in message.attempts:
@@ -414,3 +416,8 @@ class Batch:
         values = {key: value for key, value in asdict(metrics).items() if value is not None}
         session.note_metrics(values)
         presence.note(session.device_id, values, now=self._ledger.now, heartbeat=heartbeat)
+
+
+def _piece(pair: tuple[rules.TaskRow, rules.AttemptRow], message: wire.Output) -> output.Piece:
+    task, attempt = pair
+    return output.Piece(task.id, attempt.no, message.number, message.stream, message.text, message.left_out)

@@ -32,7 +32,7 @@ class Running:
         self.cluster.say(self.link, wire.Accepted(attempts=(self.attempt,)))
 
     def prints(self, *texts: str, first: int = 0, link: FakeLink | None = None, **more: Any) -> list[int]:
-        """One frame with a piece each; the numbers acknowledged."""
+        """One frame with a piece each; the number acknowledged."""
         pieces = [
             wire.Output(attempt=self.attempt, number=first + index, stream=OUT, text=text, **more)
             for index, text in enumerate(texts)
@@ -59,7 +59,7 @@ def running() -> Running:
 
 
 def test_output_is_shown_while_the_task_runs_and_can_be_followed_to_its_end(running: Running) -> None:
-    assert running.prints("one\n", "two\n") == [1, 2]
+    assert running.prints("one\n", "two\n") == [2]
     first = running.logs("?limit=1")
     assert [(chunk["offset"], chunk["text"], chunk["stream"]) for chunk in first["chunks"]] == [
         (0, "one\n", "stdout")
@@ -77,7 +77,7 @@ def test_output_is_shown_while_the_task_runs_and_can_be_followed_to_its_end(runn
 
 def test_a_piece_sent_again_is_stored_once(running: Running) -> None:
     running.prints("one\n", "two\n")
-    assert running.prints("one\n", "two\n", "three\n") == [1, 2, 3]
+    assert running.prints("one\n", "two\n", "three\n") == [3]
     assert running.text() == "one\ntwo\nthree\n"
 
 
