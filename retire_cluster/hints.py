@@ -1,15 +1,17 @@
 """Hints: "something changed, look at the database". Losing one costs a second, never a task.
 
 Within a process a hint is a function call. Between processes on SQLite it is the file's data version, looked at
-every 50 ms (7 microseconds a look); on Postgres every process looks for itself each second.
+every 50 ms (7 microseconds a look). On Postgres it is a NOTIFY, sent by a thread of its own so that a database that
+hangs costs no request anything; and as that may be lost too, every process looks for itself each second.
 """
 
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from functools import cache
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from django.conf import settings
 from django.db import DatabaseError, connection
@@ -17,7 +19,11 @@ from django.db import DatabaseError, connection
 logger = logging.getLogger("retire_cluster.hints")
 
 LOOK_S = 0.05  # SQLite: how soon another process's commit is noticed
-SWEEP_S = 1.0  # elsewhere: how soon, without any message broker
+SWEEP_S = 1.0  # elsewhere: how soon, should a notification be lost
+TOGETHER_S = 0.005  # what is told within so short a time is one notification
+BREAK_S = 5.0  # pause after a database that did not answer
+LISTEN_S = 30.0  # how soon a dead connection is noticed
+CHANNEL = "retire_cluster"
 
 WORK: Final = "work"  # tasks were queued or ended
 INTENT: Final = "intent"  # somebody wants something of a device: a cancel, a new setting
@@ -34,6 +40,8 @@ def subscribe(listener: Listener) -> Callable[[], None]:
         _listeners.append(listener)
     if settings.WATCH_DATABASE:
         _watcher()
+        if connection.vendor == "postgresql":
+            _ear()
 
     def unsubscribe() -> None:
         with _guard:
@@ -44,7 +52,18 @@ def subscribe(listener: Listener) -> Callable[[], None]:
 
 
 def notify(hint: Hint = WORK) -> None:
-    """Tell this process's listeners; the database tells the others. Never blocks, never fails."""
+    """Tell everybody who listens, in this process and in others. Never blocks, never fails."""
+    _tell_here(hint)
+    tell_others(hint)
+
+
+def tell_others(hint: Hint = WORK) -> None:
+    """Tell the other processes. On SQLite they see the commit itself."""
+    if settings.WATCH_DATABASE and connection.vendor == "postgresql":
+        _mouth().tell(hint)
+
+
+def _tell_here(hint: Hint) -> None:
     with _guard:
         listeners = list(_listeners)
     for listener in listeners:
@@ -73,8 +92,8 @@ class _Watcher(threading.Thread):
                 continue
             if version != seen:
                 seen = version
-                notify(WORK)
-                notify(INTENT)
+                _tell_here(WORK)
+                _tell_here(INTENT)
 
     @staticmethod
     def _data_version() -> int:
@@ -90,3 +109,90 @@ def _watcher() -> _Watcher:
     watcher = _Watcher()
     watcher.start()
     return watcher
+
+
+# --- Postgres -------------------------------------------------------------------------------------------------
+
+_process = uuid.uuid4().hex  # so that nobody listens to itself
+
+
+class _Mouth(threading.Thread):
+    """Sends this process's hints to the others."""
+
+    def __init__(self) -> None:
+        super().__init__(name="retire-cluster-hints-out", daemon=True)
+        self._waiting: set[Hint] = set()
+        self._wake = threading.Event()
+
+    def tell(self, hint: Hint) -> None:
+        """Have the hint sent soon. Returns at once."""
+        self._waiting.add(hint)
+        self._wake.set()
+
+    def run(self) -> None:
+        while True:
+            self._wake.wait()
+            time.sleep(TOGETHER_S)
+            self._wake.clear()
+            try:
+                self._send()
+            except DatabaseError as error:
+                logger.warning("cannot tell other processes: %s", error, extra={"action": "hint"})
+                connection.close()
+                time.sleep(BREAK_S)
+
+    def _send(self) -> None:
+        while self._waiting:
+            hint = self._waiting.pop()
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{_process} {hint}"])
+
+
+class _Ear(threading.Thread):
+    """Passes on what other processes tell."""
+
+    def __init__(self) -> None:
+        super().__init__(name="retire-cluster-hints-in", daemon=True)
+
+    def run(self) -> None:
+        import psycopg
+
+        while True:
+            try:
+                self._listen()
+            except psycopg.Error as error:
+                logger.warning("cannot hear other processes: %s", error, extra={"action": "hint"})
+                time.sleep(BREAK_S)
+
+    @staticmethod
+    def _listen() -> None:
+        import psycopg
+
+        # Not one of the pool's connections: it would never be given back.
+        with psycopg.connect(**connection.get_connection_params(), autocommit=True) as own:
+            own.execute(f"LISTEN {CHANNEL}")
+            while True:
+                for notification in own.notifies(timeout=LISTEN_S):
+                    _heard(notification.payload)
+                own.execute("SELECT 1")  # fails on a connection that died without a word
+
+
+def _heard(payload: str) -> None:
+    sender, _, hint = payload.partition(" ")
+    for known in get_args(Hint):
+        if hint == known and sender != _process:
+            _tell_here(known)
+
+
+@cache
+def _mouth() -> _Mouth:
+    mouth = _Mouth()
+    mouth.start()
+    return mouth
+
+
+@cache
+def _ear() -> _Ear:
+    ear = _Ear()
+    ear.start()
+    return ear

@@ -192,6 +192,7 @@ class Committer(threading.Thread):
             self._backlog = effects.work_may_remain
         if effects.finished:
             waiting.ended(effects.finished)
+            hints.tell_others()  # where somebody may wait for them
         self._deliver(effects)
 
     def _follow_pings(self, effects: Effects) -> None:
