@@ -64,6 +64,12 @@ def confirm_secret(device_id: str) -> None:
     Device.objects.filter(id=device_id, secret_confirmed=False).update(secret_confirmed=True)
 
 
+def proof_key(device_id: str) -> str:
+    """The key with which this server proves itself to a device; a random one, which proves nothing, for others."""
+    known = Device.objects.filter(id=device_id[:64], removed_at=None).values_list("secret_digest", flat=True)
+    return known.first() or digest(new_secret(DEVICE_SECRET_PREFIX))
+
+
 def disconnect(device_id: str, session: int, *, reason: str, now: datetime) -> bool:
     """Mark offline, unless the device has connected anew since (then the verdict is void)."""
     changed = Device.objects.filter(id=device_id, session=session, online=True).update(

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 import uvicorn
+from django.db import DatabaseError
 
 from clusterconfig import services as config
 from devices import services as devices
@@ -32,9 +34,11 @@ from retire_cluster.gateway.ingest import Identity
 from retire_cluster.gateway.websocket import GuardedWebSocket
 from retire_cluster.listeners import Listener
 from retire_cluster.protocol.states import Role
+from retire_cluster.tls import Certificate
 
 logger = logging.getLogger("retire_cluster")
 
+CERTIFICATE_LOOK_S = 5.0  # how soon a renewed certificate is taken
 STOP_S = 2  # what each part gets to end in order; all together stay under five
 
 
@@ -50,6 +54,7 @@ class Shape:
     local_node: str = ""  # its device id; empty: none
     reusable_token: str = ""
     when_up: Callable[[], Any] | None = None  # called in a thread once everything serves
+    certificate_changed: Callable[[], None] | None = None  # called in a thread when a renewed one is in use
 
 
 class PartDied(RuntimeError):
@@ -108,11 +113,11 @@ def _stop_asked(over: "asyncio.Future[None]") -> None:
 async def _gateway(shape: Shape, listener: Listener, died: Any, died_in_thread: Any) -> AsyncIterator[None]:
     row = await asyncio.to_thread(_record_gateway, listener)
     identity = Identity(row.id, await asyncio.to_thread(config.incarnation), shape.reusable_token)
-    app = GatewayApp(identity, application, died_in_thread("gateway's committer"))
+    app = GatewayApp(identity, application, died_in_thread("gateway's committer"), listener.tls)
     app.start()
     ops.local_gateway = app.health
     try:
-        async with _http(app, listener, "gateway", died, before_stop=app.stop):
+        async with _http(app, listener, "gateway", died, app.stop, shape.certificate_changed):
             yield
     finally:
         ops.local_gateway = None
@@ -137,7 +142,12 @@ def _forget_gateway(row: Gateway) -> None:
 
 @asynccontextmanager
 async def _http(
-    app: Any, listener: Listener, part: str, died: Any, before_stop: Any = None
+    app: Any,
+    listener: Listener,
+    part: str,
+    died: Any,
+    before_stop: Any = None,
+    renewed: Callable[[], None] | None = None,
 ) -> AsyncIterator[None]:
     server = _Server(_uvicorn_config(app, listener))
     task = asyncio.create_task(server.serve(sockets=[listener.socket]), name=part)
@@ -145,7 +155,8 @@ async def _http(
     try:
         while not server.started and not task.done():
             await asyncio.sleep(0.005)
-        yield
+        async with _renewing(listener.tls, server.config.ssl, renewed):
+            yield
     finally:
         if before_stop is not None:
             await before_stop()
@@ -154,8 +165,41 @@ async def _http(
             await asyncio.wait_for(task, STOP_S + 1)
 
 
+@asynccontextmanager
+async def _renewing(
+    tls: Certificate | None, context: ssl.SSLContext | None, renewed: Callable[[], None] | None
+) -> AsyncIterator[None]:
+    """Keep the context's certificate that of the files."""
+    if tls is None or context is None:
+        yield
+        return
+    task = asyncio.create_task(_renew(tls, context, renewed))
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _renew(tls: Certificate, context: ssl.SSLContext, renewed: Callable[[], None] | None) -> None:
+    """Look at the files now and then. A broken pair is said, and the old one stays in use."""
+    trouble = ""
+    while True:
+        await asyncio.sleep(CERTIFICATE_LOOK_S)
+        try:
+            if await asyncio.to_thread(tls.is_renewed):
+                tls.load(context)
+                logger.info("the certificate %s was renewed", tls.certificate, extra={"action": "tls"})
+                if renewed is not None:
+                    await asyncio.to_thread(renewed)
+            trouble = ""
+        except (OSError, ValueError, DatabaseError) as error:
+            if str(error) != trouble:
+                trouble = str(error)
+                logger.warning("%s cannot be used, the old one stays: %s", tls.certificate, trouble)
+
+
 def _uvicorn_config(app: Any, listener: Listener) -> uvicorn.Config:
-    certificate, key = listener.tls or (None, None)
+    tls = listener.tls
     return uvicorn.Config(
         app,
         http="httptools",
@@ -168,8 +212,8 @@ def _uvicorn_config(app: Any, listener: Listener) -> uvicorn.Config:
         proxy_headers=False,  # no header is trusted unless a setting says so
         server_header=False,
         timeout_graceful_shutdown=STOP_S,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
     )
 
 

@@ -25,6 +25,7 @@ from retire_cluster.listeners import (
     is_this_machine,
     lan_address,
 )
+from retire_cluster.tls import Certificate
 
 GATEWAY_LOCK = "gateway.lock"
 
@@ -34,7 +35,8 @@ def api(arguments: argparse.Namespace) -> Iterator[Shape]:
     """Everything `retire-cluster-api` runs. Raises StartupError."""
     directory: Path = settings.DATA_DIR
     with ExitStack() as stack:
-        listener = _closing(stack, bind(arguments.host, arguments.port, flag="--port"))
+        own = _certificate(arguments)
+        listener = _closing(stack, bind(arguments.host, arguments.port, flag="--port", tls=own))
         gateway = _embedded_gateway(stack, arguments, directory)
         startup.prepare(directory, migrate=not arguments.no_migrate)
         # Only this process knows that its own socket hears nobody but this machine.
@@ -51,7 +53,8 @@ def api(arguments: argparse.Namespace) -> Iterator[Shape]:
             celery=gateway is not None and not settings.BROKER_URL,
             local_node=_local_node_id() if gateway and not arguments.no_local_node else "",
             reusable_token=env.text("JOIN_TOKEN", ""),
-            when_up=_when_up(lines, f"http://{_reachable(listener)}", with_hello=arguments.hello),
+            when_up=_when_up(lines, _url(listener), with_hello=arguments.hello),
+            certificate_changed=_token_writer(directory, gateway),
         )
 
 
@@ -72,6 +75,7 @@ def gateway_only(arguments: argparse.Namespace) -> Iterator[Shape]:
             celery=not settings.BROKER_URL,
             reusable_token=env.text("JOIN_TOKEN", ""),
             when_up=_when_up(_gateway_lines(arguments, listener, token), "", with_hello=False),
+            certificate_changed=_token_writer(directory, listener),
         )
 
 
@@ -92,13 +96,24 @@ def _gateway(
     stack: ExitStack, arguments: argparse.Namespace, directory: Path, host: str, port: int, flag: str
 ) -> Listener:
     startup.ensure_directory(directory)
-    tls = None
-    if not is_loopback(host) and not arguments.insecure_plain:
+    tls = _certificate(arguments)
+    if tls is None and not is_loopback(host) and not arguments.insecure_plain:
         tls = certificate.ensure(directory)
     listener = _closing(stack, bind(host, port, flag=flag, tls=tls))
     if db.is_sqlite():
         stack.enter_context(startup.exclusive(directory / GATEWAY_LOCK, wait=False))
     return listener
+
+
+def _certificate(arguments: argparse.Namespace) -> Certificate | None:
+    """The operator's own, one for each listener. Raises StartupError."""
+    if not (arguments.tls_cert or arguments.tls_key):
+        return None
+    if not (arguments.tls_cert and arguments.tls_key):
+        given, missing = ("--tls-cert", "--tls-key") if arguments.tls_cert else ("--tls-key", "--tls-cert")
+        raise startup.StartupError(f"{given} needs {missing} beside it")
+    files = (Path(arguments.tls_cert).expanduser(), Path(arguments.tls_key).expanduser())
+    return Certificate(*files, flag=f"--tls-cert {arguments.tls_cert}")
 
 
 def _closing(stack: ExitStack, listener: Listener) -> Listener:
@@ -118,8 +133,17 @@ def _standing_token(directory: Path, gateway: Listener | None) -> str:
 
 def _link(gateway: Listener) -> str:
     if gateway.tls is not None:
-        return certificate.fingerprint(gateway.tls[0])
+        return gateway.tls.fingerprint
     return "" if gateway.loopback else "plain"
+
+
+def _token_writer(directory: Path, gateway: Listener | None) -> Callable[[], None]:
+    """Writes the standing token anew, with the fingerprint of a renewed certificate."""
+
+    def write() -> None:
+        _standing_token(directory, gateway)
+
+    return write
 
 
 def _local_node_id() -> str:
@@ -134,11 +158,15 @@ def _reachable(listener: Listener) -> str:
     return f"[{host}]:{listener.port}" if ":" in host else f"{host}:{listener.port}"
 
 
+def _url(listener: Listener) -> str:
+    return f"{'https' if listener.tls else 'http'}://{_reachable(listener)}"
+
+
 def _api_lines(listener: Listener, key: str, created: bool) -> list[str]:
     file = settings.DATA_DIR / keys.ADMIN_KEY_FILE
     lines = [
-        f"Dashboard   http://{_reachable(listener)}/",
-        f"REST API    http://{_reachable(listener)}/api/v1",
+        f"Dashboard   {_url(listener)}/",
+        f"REST API    {_url(listener)}/api/v1",
         f"Admin key   {key}" if created else f"Admin key   kept in {file}",
     ]
     if created:

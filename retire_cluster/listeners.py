@@ -8,9 +8,9 @@ import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 
 from retire_cluster.startup import StartupError
+from retire_cluster.tls import Certificate
 
 DEAD_PEER_MS = 20_000  # unacknowledged data this old ends a TCP connection
 BACKLOG = 2048
@@ -18,19 +18,19 @@ BACKLOG = 2048
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A bound socket; `tls` is (certificate, key) where it speaks TLS."""
+    """A bound socket, and the certificate where it speaks TLS."""
 
     socket: socket.socket
     host: str
     port: int
-    tls: tuple[Path, Path] | None = None
+    tls: Certificate | None = None
 
     @property
     def loopback(self) -> bool:
         return is_loopback(self.host)
 
 
-def bind(host: str, port: int, *, flag: str, tls: tuple[Path, Path] | None = None) -> Listener:
+def bind(host: str, port: int, *, flag: str, tls: Certificate | None = None) -> Listener:
     """Bind and listen. Raises StartupError naming the address, the reason and the flag that changes it."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

@@ -149,6 +149,8 @@ AUTH_PASSWORD_VALIDATORS = [
 DATA_UPLOAD_MAX_MEMORY_SIZE = 512 * 1024  # bytes of a request body; beyond it 413
 BATCH_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024  # of a batch of tasks
 SESSION_COOKIE_HTTPONLY = True
+# With a certificate of the operator's own this process speaks TLS only.
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = bool(env.text("TLS_CERT", ""))
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_CONTENT_TYPE_NOSNIFF = True

@@ -32,6 +32,10 @@ class LinkError(Exception):
     """There is no connection; the message says why and, where a person can help, what to do."""
 
 
+class OtherCertificate(LinkError):
+    """The peer shows another certificate than the pinned one; nothing was sent."""
+
+
 class Receiver(Protocol):
     """Who gets what a connection brings, called in the event loop."""
 
@@ -233,7 +237,7 @@ def check_pin(connection: Connection, link: Link) -> None:
     """Raise LinkError unless the peer shows the very certificate the token names."""
     found = connection.certificate_pin()
     if link.pin is not None and found != link.pin:
-        raise LinkError(
+        raise OtherCertificate(
             f"the gateway's certificate ({(found or 'none')[:16]}…) is not the one the token names "
             f"({link.pin[:16]}…): nothing was sent. If its certificate was renewed, take a new token from it; "
             "otherwise something else answers at this address"

@@ -19,8 +19,9 @@ from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
 from retire_cluster.agent.execution import custom, handlers
 from retire_cluster.agent.host import Host
 from retire_cluster.agent.identity import Identity, IdentityStore, new_device_id
-from retire_cluster.agent.link import LinkError, connect
+from retire_cluster.agent.link import LinkError, OtherCertificate, connect
 from retire_cluster.agent.outbox import Outbox
+from retire_cluster.agent.repin import proven_pin
 from retire_cluster.agent.session import Ending, Session
 from retire_cluster.agent.verdict import Verdict, judge
 from retire_cluster.agent.vitals import Vitals, cancel_and_wait
@@ -28,6 +29,7 @@ from retire_cluster.agent.workbench import Workbench
 from retire_cluster.protocol.messages import PROTOCOL_VERSION, Goodbye, Register, Welcome
 
 RENEW = "the device's capabilities changed"
+RENEWED = "the gateway's certificate was renewed"
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Runtime:
         self._store = IdentityStore(config.state_dir)
         self._backoff = Backoff(config.timing.first_retry_s, config.timing.longest_retry_s)
         self._has_joined = False
+        self._renewed_pin: str | None = None  # knows more than any token that was given before
         self._told = ""
         self._told_times = 0
 
@@ -117,7 +120,7 @@ class Runtime:
 
     def _link(self, address: Address, token: str | None) -> Link:
         """A token given now knows more than what was stored at joining."""
-        said = Trust() if token is None else Trust.of_token(token)
+        said = Trust() if token is None or self._renewed_pin else Trust.of_token(token)
         trust = said if said != Trust() else self._identity.trust
         try:
             return choose_link(
@@ -125,6 +128,19 @@ class Runtime:
             )
         except ConfigError as error:
             raise AgentExit(ExitCode.USAGE, str(error)) from None
+
+    async def _trust_renewed(self, address: Address) -> bool:
+        """Whether the certificate shown there is a new one of the same cluster; then it is trusted from now on."""
+        identity = self._identity
+        if identity.secret is None:
+            return False
+        pin = await proven_pin(address, identity.device_id, identity.secret, self._config.timing.connect_s)
+        if pin is None:
+            return False
+        logger.info("the gateway %s has a new certificate and proved that it knows this device", address)
+        self._renewed_pin = pin
+        await asyncio.to_thread(self._remember, replace(identity, pin=pin))
+        return True
 
     def _remember(self, identity: Identity) -> None:
         """Store the identity. A full disk costs it at the next start, which is said, but not the work now."""
@@ -152,7 +168,8 @@ class Runtime:
             verdict = judge(ending, self._config.timing)
             if self._has_joined and loop.time() - began >= self._config.timing.stable_s:
                 self._backoff.reset()
-            turn += 0 if self._has_joined and verdict.same_address else 1
+            stays = verdict.same_address and (self._has_joined or verdict.reason == RENEWED)
+            turn += 0 if stays else 1
             await self._obey(verdict, address)
 
     async def _visit(self, address: Address, internet: "asyncio.Task[None]") -> Ending:
@@ -163,6 +180,8 @@ class Runtime:
         link = self._link(address, token)
         try:
             connection = await connect(address, link, self._config.timing.connect_s)
+        except OtherCertificate as error:
+            return RENEWED if await self._trust_renewed(address) else str(error)
         except LinkError as error:
             return str(error)
         session = Session(connection, self._workbench, self._vitals.metrics, self._config.timing)

@@ -58,6 +58,13 @@ def add_common(parser: Parser) -> None:
         lambda: env.flag("INSECURE_PLAIN", default=False),
         help="no TLS for agents, on any address",
     )
+    parser.option(
+        "--tls-cert",
+        lambda: env.text("TLS_CERT", ""),
+        metavar="FILE",
+        help="speak TLS with this certificate (PEM, with its chain)",
+    )
+    parser.option("--tls-key", lambda: env.text("TLS_KEY", ""), metavar="FILE", help="its private key (PEM)")
     parser.switch(
         "--no-migrate",
         lambda: env.flag("NO_MIGRATE", default=False),
@@ -73,6 +80,7 @@ def export(arguments: argparse.Namespace) -> None:
         os.environ[env.PREFIX + "DATA_DIR"] = str(arguments.data_dir.expanduser().resolve())
     if arguments.debug:
         os.environ[env.PREFIX + "DEBUG"] = "true"
+    os.environ[env.PREFIX + "TLS_CERT"] = arguments.tls_cert
 
 
 def parse(

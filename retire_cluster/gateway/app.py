@@ -6,7 +6,9 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl
 
+from devices import services as devices
 from retire_cluster import hints
 from retire_cluster.gateway.committer import Committer
 from retire_cluster.gateway.connection import Connection, Receive, Send
@@ -14,7 +16,10 @@ from retire_cluster.gateway.guard import Guard
 from retire_cluster.gateway.ingest import Identity
 from retire_cluster.gateway.inputs import Effects
 from retire_cluster.gateway.websocket import TRUST
+from retire_cluster.protocol import pinning
 from retire_cluster.protocol.messages import Goodbye
+from retire_cluster.protocol.pinning import PATH as PROOF_PATH
+from retire_cluster.tls import Certificate
 
 logger = logging.getLogger("retire_cluster.gateway")
 
@@ -25,8 +30,16 @@ ASGIApp = Callable[[dict[str, Any], Receive, Send], Any]
 class GatewayApp:
     """Owns the agents' connections and the committer. `start` and `stop` in the event loop that serves it."""
 
-    def __init__(self, identity: Identity, fallback: ASGIApp, died: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        fallback: ASGIApp,
+        died: Callable[[BaseException], None],
+        tls: Certificate | None = None,
+    ) -> None:
+        """`tls` is the certificate its listener shows."""
         self._fallback = fallback
+        self._tls = tls
         self._guard = Guard()
         self._connections: set[Connection] = set()
         self._started = time.monotonic()
@@ -68,6 +81,8 @@ class GatewayApp:
             await self._websocket(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].rstrip("/") == "/node/health":
             await self._answer_health(send)
+        elif scope["type"] == "http" and scope["path"] == PROOF_PATH:
+            await self._answer_proof(scope, send)
         else:
             await self._fallback(scope, receive, send)
 
@@ -100,11 +115,22 @@ class GatewayApp:
 
     async def _answer_health(self, send: Send) -> None:
         facts = self.health()
-        body = json.dumps(facts).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        status = 200 if facts["status"] == "healthy" else 503
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await _answer(send, 200 if facts["status"] == "healthy" else 503, facts)
+
+    async def _answer_proof(self, scope: dict[str, Any], send: Send) -> None:
+        """Prove to a device that whoever shows this certificate knows its credential."""
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        device_id, nonce = query.get("device_id", ""), query.get("nonce", "")
+        address = (scope.get("client") or ("unknown", 0))[0]
+        if self._tls is None or not 32 <= len(nonce) <= 128 or not nonce.isalnum():
+            await _answer(
+                send, 400, {"reason": "device_id and nonce (32 to 128 letters and digits), over TLS"}
+            )
+        elif self._guard.admits(address) is not None:
+            await _answer(send, 429, {"reason": "too many attempts from this address"})
+        else:
+            key = await asyncio.to_thread(devices.proof_key, device_id)
+            await _answer(send, 200, {"proof": pinning.proof(key, device_id, nonce, self._tls.fingerprint)})
 
     # --- from the committer's thread --------------------------------------------------------------------------
 
@@ -120,6 +146,13 @@ def _carry_out(effects: Effects) -> None:
         link.send(messages)
     for link, goodbye in effects.close:
         link.close(goodbye)
+
+
+async def _answer(send: Send, status: int, words: dict[str, Any]) -> None:
+    body = json.dumps(words).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _nothing() -> None:

@@ -1,6 +1,5 @@
 """The gateway's own certificate: made at first start, recognised by its fingerprint, which join tokens carry."""
 
-import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from retire_cluster import datadir
+from retire_cluster.tls import Certificate
 
 CERTIFICATE_FILE = "gateway-certificate.pem"
 KEY_FILE = "gateway-key.pem"
@@ -17,20 +17,14 @@ KEY_FILE = "gateway-key.pem"
 VALID = timedelta(days=365 * 50)
 
 
-def ensure(directory: Path) -> tuple[Path, Path]:
-    """Paths of (certificate, key) in the data directory, made when there are none."""
+def ensure(directory: Path) -> Certificate:
+    """The one in the data directory, made when there is none."""
     certificate, key = directory / CERTIFICATE_FILE, directory / KEY_FILE
     if not (certificate.exists() and key.exists()):
         certificate_pem, key_pem = _make()
         datadir.write_private(key, key_pem)
         datadir.write_private(certificate, certificate_pem)
-    return certificate, key
-
-
-def fingerprint(certificate: Path) -> str:
-    """SHA-256 of the certificate's DER form, in hexadecimal: the pin in join tokens."""
-    parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
-    return hashlib.sha256(parsed.public_bytes(serialization.Encoding.DER)).hexdigest()
+    return Certificate(certificate, key)
 
 
 def _make() -> tuple[str, str]:

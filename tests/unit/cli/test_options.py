@@ -38,12 +38,16 @@ CASES: dict[str, dict[str, tuple[str, str, object, list[str], object]]] = {
         "--hello": ("HELLO", "on", True, ["--hello"], True),
         "--insecure-plain": ("INSECURE_PLAIN", "1", True, ["--insecure-plain"], True),
         "--no-migrate": ("NO_MIGRATE", "true", True, ["--no-migrate"], True),
+        "--tls-cert": ("TLS_CERT", "one", "one", ["--tls-cert", "two", "--tls-key", "key"], "two"),
+        "--tls-key": ("TLS_KEY", "one", "one", ["--tls-key", "two", "--tls-cert", "pem"], "two"),
     },
     "gateway": {
         "--host": ("CLUSTER_BIND", "192.0.2.1", "192.0.2.1", ["--host", "::1"], "::1"),
         "--port": ("CLUSTER_PORT", "9001", 9001, ["--port", "9002"], 9002),
         "--insecure-plain": ("INSECURE_PLAIN", "1", True, ["--insecure-plain"], True),
         "--no-migrate": ("NO_MIGRATE", "true", True, ["--no-migrate"], True),
+        "--tls-cert": ("TLS_CERT", "one", "one", ["--tls-cert", "two", "--tls-key", "key"], "two"),
+        "--tls-key": ("TLS_KEY", "one", "one", ["--tls-key", "two", "--tls-cert", "pem"], "two"),
     },
 }
 # The agent's: flag -> (variable, its text, what it means, the flag's arguments, what they mean, the field)
