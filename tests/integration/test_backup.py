@@ -1,0 +1,186 @@
+"""Backup and restore with the commands an operator types: the same rows again, on either kind of database."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+ROOT = Path(__file__).parents[2]
+# Fills a database with a bit of everything that matters.
+FILL = """
+import json
+from django.contrib.auth.models import Group, User
+from django.utils import timezone
+from clusterconfig import keys, services, tokens
+from clusterconfig.audit import SYSTEM
+from tasks.models import OutputChunk, Task
+from tests.factories import START, make_attempt, make_device, make_finished_task, make_task
+now = timezone.now()
+services.incarnation()
+keys.create("mine", ["read", "submit"], now=now, expires_at=None)
+tokens.create("garage", now=now)
+services.change("heartbeat", {"interval": 17}, actor=SYSTEM, now=now)
+device = make_device("attic", tags=["b", "a"], metrics={"cpu_percent": 1.5, "battery_percent": None})
+for number in range(1200):
+    make_task(metadata={"n": number, "words": "schön"})
+done = make_finished_task(device, result='{"x": 1.0e2, "y": "z\\\\u2028"}')
+make_attempt(make_task(status="running", device_id="attic"), device)
+OutputChunk.objects.create(task=done, offset=0, attempt=1, number=0, stream="stdout", text="hi\\n", at=now)
+user = User.objects.create_superuser("root", "", "secret")
+user.groups.add(Group.objects.create(name="operators"))
+"""
+
+
+class Installation:
+    """A data directory with a database, and its commands."""
+
+    def __init__(self, directory: Path, url: str = "") -> None:
+        self.directory = directory
+        self.variables = {"RETIRE_CLUSTER_DATA_DIR": str(directory), "RETIRE_CLUSTER_DATABASE_URL": url}
+
+    def run(self, *words: str, ok: bool = True, said: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *words],
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": "retire_cluster.settings", **self.variables},
+            cwd=ROOT,
+            input=said,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode == 0) is ok, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def rows(self, file: Path) -> dict[str, list[Any]]:
+        """All rows, as a new backup tells them."""
+        self.run("backup", "--force", str(file))
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if name.startswith("rows/")]
+            return {name: [json.loads(line) for line in archive.read(name).splitlines()] for name in names}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """A cluster on SQLite with something in it."""
+    found = Installation(tmp_path_factory.mktemp("source"))
+    found.run("migrate")
+    found.run("shell", "-c", FILL)
+    return found
+
+
+@pytest.fixture(scope="module")
+def backup(source: Installation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("backups") / "cluster.zip"
+    assert "1202 of them tasks" in source.run("backup", str(file))
+    return file
+
+
+@pytest.fixture
+def target(tmp_path: Path, django_db_blocker: Any) -> Iterator[Installation]:
+    """An empty installation on the kind of database the tests run on."""
+    directory = tmp_path / "target"
+    if connection.vendor == "sqlite":
+        yield Installation(directory)
+        return
+    import psycopg
+
+    name = f"restore_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(settings.DATABASE_URL, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+        yield Installation(directory, settings.DATABASE_URL.rpartition("/")[0] + f"/{name}")
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _comparable(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Without what a restore changes on purpose."""
+    for row in rows["rows/devices.device.jsonl"]:
+        for name in ("online", "status_reason", "disconnected_at"):
+            row.pop(name)
+    for row in rows["rows/clusterconfig.clusteridentity.jsonl"]:
+        row.pop("incarnation")
+    return {name: sorted(found, key=json.dumps) for name, found in rows.items()}
+
+
+def test_a_backup_is_for_its_owner_s_eyes_only_and_is_not_replaced_unasked(
+    source: Installation, backup: Path
+) -> None:
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert "exists; choose another name, or --force" in source.run("backup", str(backup), ok=False)
+    with zipfile.ZipFile(backup) as archive:
+        assert "files/secret-key" in archive.namelist()
+
+
+def test_a_restore_into_nothing_gives_the_same_rows(
+    source: Installation, backup: Path, target: Installation, tmp_path: Path
+) -> None:
+    assert "1202 of them tasks" in target.run("restore", "--yes", str(backup))
+    assert _comparable(target.rows(tmp_path / "b.zip")) == _comparable(source.rows(tmp_path / "a.zip"))
+    secret = (source.directory / "secret-key").read_text()
+    assert (target.directory / "secret-key").read_text() == secret
+    assert "No migrations to apply" in target.run("migrate")
+    target.run("shell", "-c", "from tests.factories import make_task; make_task()")  # ids go on
+
+
+def test_a_restore_replaces_what_there_is_and_starts_a_new_life(
+    source: Installation, backup: Path, target: Installation, tmp_path: Path
+) -> None:
+    target.run("migrate")
+    target.run("shell", "-c", "from tests.factories import make_task; make_task(task_type='gone')")
+    target.run("restore", str(backup), said="yes\n")
+    rows = target.rows(tmp_path / "b.zip")
+    assert not any(row["task_type"] == "gone" for row in rows["rows/tasks.task.jsonl"])
+    (device,) = rows["rows/devices.device.jsonl"]
+    assert (device["online"], device["status_reason"]) == (False, "the cluster was restored from a backup")
+    (now,) = rows["rows/clusterconfig.clusteridentity.jsonl"]
+    (then,) = source.rows(tmp_path / "a.zip")["rows/clusterconfig.clusteridentity.jsonl"]
+    assert now["incarnation"] != then["incarnation"]
+    attempts = rows["rows/tasks.attempt.jsonl"]
+    assert [row["state"] for row in attempts].count("running") == 1, "agents may come back with it"
+
+
+def test_who_does_not_say_yes_keeps_what_there_is(backup: Path, target: Installation) -> None:
+    target.run("migrate")
+    assert "nothing was changed" in target.run("restore", str(backup), said="no\n", ok=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 99}, "format 99"),
+        ({"version": "9.9", "migrations": [["tasks", "0999_future"]]}, "made by a newer version, 9.9"),
+        ({"migrations": []}, "damaged"),
+    ],
+)
+def test_a_backup_that_cannot_be_restored_changes_nothing(
+    backup: Path, target: Installation, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    target.run("migrate")
+    target.run("shell", "-c", "from tests.factories import make_task; make_task(task_type='kept')")
+    broken = tmp_path / "broken.zip"
+    with zipfile.ZipFile(backup) as old, zipfile.ZipFile(broken, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "manifest.json":
+                content = json.dumps({**json.loads(content), **change}).encode()
+            new.writestr(name, content)
+    said = target.run("restore", "--yes", str(broken), ok=False)
+    assert words in said
+    assert "Traceback" not in said
+    (task,) = target.rows(tmp_path / "after.zip")["rows/tasks.task.jsonl"]
+    assert task["task_type"] == "kept"
+
+
+def test_what_is_no_backup_is_said(target: Installation, tmp_path: Path) -> None:
+    (tmp_path / "nonsense").write_text("no zip")
+    assert "cannot read" in target.run("restore", "--yes", str(tmp_path / "nonsense"), ok=False)
+    assert "there is no file" in target.run("restore", "--yes", str(tmp_path / "missing"), ok=False)
