@@ -65,6 +65,7 @@ def remove(device_id: str, *, actor: Actor) -> Removal:
         removal = Removal(device.id, now, device.online)
         device.disconnected_at = now if device.online else device.disconnected_at
         device.online, device.status_reason = False, "removed from the cluster"
+        device.paused_reason = ""
         device.secret_digest, device.removed_at = NO_SECRET, now
         device.save()
         audit.record(

@@ -24,6 +24,7 @@ class Candidate:
     view: DeviceView
     online: bool
     cordoned: bool
+    paused: str = ""  # why, in its agent's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,15 @@ def _judged(profile: ProfileKey, device: Candidate) -> "Judged":
 
 
 def _now(profile: ProfileKey, device: Candidate) -> Iterator[Check]:
-    """What may change by itself: connection, cordon, and what is free."""
+    """What may change by itself: connection, cordon, pause, and what is free."""
     view = device.view
     slots, memory_mb, storage_mb = reservation(profile, view)
     yield Check(Reason.ONLINE, device.online, "online", "online" if device.online else "offline")
     yield Check(
         Reason.CORDONED, not device.cordoned, "in service", "cordoned" if device.cordoned else "in service"
     )
+    paused = f"paused: {device.paused}" if device.paused else "takes tasks"
+    yield Check(Reason.PAUSED, not device.paused, "takes tasks", paused)
     yield Check(
         Reason.FREE_SLOTS,
         view.free_slots >= slots,
@@ -137,12 +140,23 @@ def sentence(profile: ProfileKey, devices: Iterable[Candidate]) -> str:
     online = [item for item in fitting if item.online]
     if not online:
         return f"{_devices_words(len(fitting))}, but {'it is' if len(fitting) == 1 else 'all are'} offline"
-    usable = [item for item in online if not item.cordoned]
+    usable = [item for item in online if not item.cordoned and not item.paused]
     if not usable:
-        return f"{_devices_words(len(online))}, but {'it is' if len(online) == 1 else 'all are'} cordoned"
+        return _all_out_of_service(online)
     if not any(has_room(profile, item.view) for item in usable):
         return f"{_devices_words(len(usable))}, {'it is' if len(usable) == 1 else 'all are'} busy"
     return f"{_devices_words(len(usable))} with room: it starts in a moment"
+
+
+def _all_out_of_service(devices: Sequence[Candidate]) -> str:
+    paused = [item for item in devices if not item.cordoned]
+    if not paused:
+        return f"{_devices_words(len(devices))}, but {'it is' if len(devices) == 1 else 'all are'} cordoned"
+    if len(devices) == 1:
+        return f"1 device fits, but it is paused: {paused[0].paused}"
+    state = "paused" if len(paused) == len(devices) else "cordoned or paused"
+    first = min(paused, key=lambda item: item.view.id)
+    return f"{_devices_words(len(devices))}, but all are {state}; {first.view.id}: {first.paused}"
 
 
 def _devices_words(count: int) -> str:
@@ -179,4 +193,4 @@ def _devices() -> list[Candidate]:
 
 def _candidate(device: Device, taken: reservations.Taken) -> Candidate:
     view = reservations.with_free(reservations.view_of(device), taken)
-    return Candidate(view, device.online, device.cordoned)
+    return Candidate(view, device.online, device.cordoned, device.paused_reason)

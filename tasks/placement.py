@@ -26,6 +26,7 @@ from tasks.scheduling.profiles import ProfileKey, from_canonical
 OFFER_S = 10.0  # an offer unanswered for so long is returned
 PROBED_PROFILES = 64  # of those that fit, by the rank of their first task
 CONSIDERED_DEVICES = 256  # a step looks at no more free devices than this
+TAKES_TASKS = "online AND NOT cordoned AND paused_reason = ''"
 _VERDICTS_KEPT = 100_000
 
 
@@ -132,12 +133,10 @@ def _fitting(
 
 
 def _confirm(devices: Sequence[DeviceView]) -> list[DeviceView]:
-    """Lock the devices and derive what is free on them now; those that moved on or are cordoned drop out."""
+    """Lock the devices and derive what is free on them now; those that moved on or take nothing drop out."""
     best = sorted(devices, key=DeviceView.score)[:CONSIDERED_DEVICES]
     by_id = {device.id: device for device in best}
-    rows = db.select_rows(
-        Device, ("id", "session"), {"id": list(by_id)}, also="online AND NOT cordoned", lock="skip"
-    )
+    rows = db.select_rows(Device, ("id", "session"), {"id": list(by_id)}, also=TAKES_TASKS, lock="skip")
     open_sessions = dict(rows)
     confirmed = [device for device in best if open_sessions.get(device.id) == device.session]
     # A second statement, so that it sees what committed before the locks were ours.

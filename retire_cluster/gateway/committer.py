@@ -185,6 +185,8 @@ class Committer(threading.Thread):
             if old is not None:
                 reason = "the same device connected again"
                 effects.close.append((old.link, wire.Goodbye(code="replaced", reason=reason)))
+        for session, words in effects.pauses:
+            session.stored_pause = words
         for row in effects.changed:
             self.sessions.remember(row)
         self._follow_pings(effects)

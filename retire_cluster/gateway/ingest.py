@@ -52,6 +52,7 @@ class Batch:
         self._identity = identity
         self._settings = config.current()
         self._opening: dict[int, Session] = {}
+        self._heard: dict[str, Session] = {}  # whose heartbeats are in this batch
 
     def apply(self, inputs: Sequence[Input]) -> None:
         """Apply the inputs in order of arrival and store what changed."""
@@ -66,6 +67,7 @@ class Batch:
                 case Closed():
                     self._close(item)
         self._store()
+        self._store_pauses()
 
     def _preload(self, inputs: Sequence[Input]) -> None:
         """Read every row the batch may need in a few statements."""
@@ -93,6 +95,13 @@ class Batch:
         self._ledger.flush()
         self.effects.finished = self._ledger.finished
         self.effects.changed = list(self._ledger.stored.values())
+
+    def _store_pauses(self) -> None:
+        """Other processes read them from the rows; most heartbeats say nothing new. By id, as all lock devices."""
+        for device_id, session in sorted(self._heard.items()):
+            if session.paused != session.stored_pause:
+                devices.note_pause(device_id, session.number, session.paused)
+                self.effects.pauses.append((session, session.paused))
 
     def _put(self, step: rules.Step | None) -> None:
         if step is not None:
@@ -151,6 +160,8 @@ class Batch:
             link,
             totals,
             secret_confirmed=registration.secret is None,
+            paused=registration.device.paused_reason,
+            stored_pause=registration.device.paused_reason,
             config_version=self._settings.version,
         )
 
@@ -242,7 +253,8 @@ class Batch:
 
     def _heartbeat(self, session: Session, message: wire.Heartbeat) -> None:
         self._note_presence(session, message.metrics, heartbeat=True)
-        session.paused = message.paused_reason is not None
+        session.paused = devices.pause_words(message.paused_reason)
+        self._heard[session.device_id] = session
         held = translate.held_list(message.held)
         if held or session.attempts:
             self._reconcile(session, held)

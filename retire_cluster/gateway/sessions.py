@@ -39,7 +39,8 @@ class Session:
     totals: DeviceView
     attempts: dict[UUID, AttemptRow] = field(default_factory=dict)  # live ones of this session
     secret_confirmed: bool = True
-    paused: bool = False
+    paused: str = ""  # why its agent takes no new task, as it said last
+    stored_pause: str = ""  # what of it is committed
     hold_until: float = 0.0
     unanswered: int = 0  # offers in a row
     cancels_sent: set[UUID] = field(default_factory=set)
