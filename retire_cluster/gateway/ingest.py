@@ -15,15 +15,15 @@ from uuid import UUID
 from django.db import DatabaseError, transaction
 
 from clusterconfig import services as config
-from devices import pings, presence
+from devices import operations, pings, presence
 from devices import services as devices
 from retire_cluster import __version__, db
-from retire_cluster.gateway import translate
+from retire_cluster.gateway import streaks, translate
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Opened, Received
 from retire_cluster.gateway.intents import Intents
 from retire_cluster.gateway.sessions import DECLINED_HOLD_S, Link, Session, Sessions
 from retire_cluster.protocol import messages as wire
-from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Verdict
+from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Outcome, Verdict
 from tasks import placement, reservations, rules, sweep
 from tasks.lifecycle import Ledger, LostRace
 from tasks.reconcile import Action, Wish, at_heartbeat, at_register
@@ -53,6 +53,7 @@ class Batch:
         self._settings = config.current()
         self._opening: dict[int, Session] = {}
         self._heard: dict[str, Session] = {}  # whose heartbeats are in this batch
+        self._failing: dict[str, Session] = {}  # on which a task failed in this batch
 
     def apply(self, inputs: Sequence[Input]) -> None:
         """Apply the inputs in order of arrival and store what changed."""
@@ -68,6 +69,7 @@ class Batch:
                     self._close(item)
         self._store()
         self._store_pauses()
+        self._cordon_failing()
 
     def _preload(self, inputs: Sequence[Input]) -> None:
         """Read every row the batch may need in a few statements."""
@@ -102,6 +104,18 @@ class Batch:
             if session.paused != session.stored_pause:
                 devices.note_pause(device_id, session.number, session.paused)
                 self.effects.pauses.append((session, session.paused))
+
+    def _cordon_failing(self) -> None:
+        """Take devices out of service on which everything fails, while others show that it is not the tasks."""
+        now = time.monotonic()
+        for device_id, session in sorted(self._failing.items()):
+            if session.streak.length(now) < streaks.FAILURES:
+                continue
+            able = [item.device_id for item in self._sessions.all() if item.works(self._ledger.now)]
+            if operations.cordon_failing(device_id, reason=streaks.REASON, able=able):
+                self.effects.cordoned.append(session)
+                facts = {"action": "cordon", "device_id": device_id}
+                logger.warning("%s is cordoned: %s", device_id, streaks.REASON, extra=facts)
 
     def _put(self, step: rules.Step | None) -> None:
         if step is not None:
@@ -296,8 +310,15 @@ class Batch:
             jitter = random.uniform(0.5, 1)  # noqa: S311 spreads retries, guards nothing
             step = rules.finish(*pair, translate.report(message), now=self._ledger.now, jitter=jitter)
             self._ledger.put(step)
+            self._note_end(session, pair[1], step.attempt)
             verdict = step.verdict or verdict
         self.effects.say(session.link, wire.ResultAck(attempt=message.attempt, verdict=verdict))
+
+    def _note_end(self, session: Session, before: rules.AttemptRow, after: rules.AttemptRow) -> None:
+        if before.live and after.outcome is not None:
+            session.streak.note(after.task_id, after.outcome, after.ran_s or 0.0, time.monotonic())
+            if after.outcome is Outcome.FAILED:
+                self._failing[session.device_id] = session
 
     def _stopped(self, session: Session, message: wire.Stopped) -> None:
         for attempt_id in message.attempts:

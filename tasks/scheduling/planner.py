@@ -22,14 +22,15 @@ class DeviceView:
     free_slots: int
     free_memory_mb: int | None
     free_storage_mb: int | None
+    failing: bool = False  # its last tasks failed at once
     on_battery: bool = False
     temperature_c: float | None = None
 
-    def score(self) -> tuple[bool, bool, float, int, str]:
-        """Smallest first: plugged in, cool, least loaded, largest; the id makes the order total."""
+    def score(self) -> tuple[bool, bool, bool, float, int, str]:
+        """Smallest first: not failing, plugged in, cool, least loaded, largest; the id makes the order total."""
         hot = self.temperature_c is not None and self.temperature_c >= HOT_C
         load = 1 - self.free_slots / self.slots
-        return (self.on_battery, hot, load, -(self.signature.cpu_count or 0), self.id)
+        return (self.failing, self.on_battery, hot, load, -(self.signature.cpu_count or 0), self.id)
 
 
 @dataclass(frozen=True, slots=True)
