@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
+
+from django.utils import timezone
 
 from devices.models import Device
 from retire_cluster import db
@@ -15,6 +17,7 @@ from tasks.scheduling.planner import DeviceView, has_room, reservation
 from tasks.scheduling.profiles import MB_PER_GB, ProfileKey, from_canonical
 
 MAX_EXPLAINED = 200
+MOMENT = timedelta(seconds=10)  # what starts in a moment has started by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ def queue_reasons(tasks: Sequence[Task]) -> dict[UUID, str]:
         profiles = Profile.objects.in_bulk({task.profile_id for task in queued})
         for task in queued:
             row = profiles[task.profile_id]
-            reasons[task.id] = sentence(from_canonical(row.task_type, row.requirements), devices)
+            waited = now - task.ready_at
+            reasons[task.id] = sentence(from_canonical(row.task_type, row.requirements), devices, waited)
     for task in tasks:
         if task.status == TaskStatus.PENDING:
             reasons[task.id] = _backing_off(task, now)
@@ -77,12 +81,16 @@ def queue_reasons(tasks: Sequence[Task]) -> dict[UUID, str]:
     return reasons
 
 
-def explain(profile: ProfileKey) -> Explanation:
-    """Every device held against the profile, the best match first; only the first MAX_EXPLAINED are listed."""
+def explain(profile: ProfileKey, *, ready_at: datetime | None = None) -> Explanation:
+    """Every device held against the profile, the best match first; only the first MAX_EXPLAINED are listed.
+
+    `ready_at`: since when a task of it waits; without one it is not there yet.
+    """
     devices = _devices()
+    waited = timezone.now() - ready_at if ready_at else timedelta(0)
     judged = sorted((_judged(profile, device) for device in devices), key=_nearness)
     return Explanation(
-        reason=sentence(profile, devices),
+        reason=sentence(profile, devices, waited),
         total=len(judged),
         fitting=sum(item.fits for item in judged),
         available=sum(item.available for item in judged),
@@ -129,7 +137,7 @@ def _free(reason: Reason, wanted_mb: int, found_mb: int | None) -> Check:
     return Check(reason, passed, f"{wanted_mb / MB_PER_GB:.1f} GB free", found)
 
 
-def sentence(profile: ProfileKey, devices: Iterable[Candidate]) -> str:
+def sentence(profile: ProfileKey, devices: Iterable[Candidate], waited: timedelta = timedelta(0)) -> str:
     """Why nothing has taken a queued task of this profile. Pure."""
     known = list(devices)
     if not known:
@@ -145,6 +153,10 @@ def sentence(profile: ProfileKey, devices: Iterable[Candidate]) -> str:
         return _all_out_of_service(online)
     if not any(has_room(profile, item.view) for item in usable):
         return f"{_devices_words(len(usable))}, {'it is' if len(usable) == 1 else 'all are'} busy"
+    if waited > MOMENT:
+        return (
+            f"{_devices_words(len(usable))} with room, perhaps held for an older task that needs more of it"
+        )
     return f"{_devices_words(len(usable))} with room: it starts in a moment"
 
 

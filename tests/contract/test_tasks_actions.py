@@ -299,7 +299,10 @@ def test_a_fleet_out_of_service_is_explained_in_one_sentence(api: Api) -> None:
     make_device("nuc", cordoned=True)
     assert reason() == "3 devices fit, but all are cordoned or paused; phone: battery at 9 %"
     make_device("pi")
+    assert reason() == "1 device fits with room, perhaps held for an older task that needs more of it"
+    Task.objects.update(ready_at=timezone.now())
     assert reason() == "1 device fits with room: it starts in a moment"
+    assert api.data(f"tasks/{task.pk}/explain")["reason"] == reason()
 
 
 def test_a_dry_run_is_checked_as_the_real_one(api: Api) -> None:
