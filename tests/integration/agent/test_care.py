@@ -1,6 +1,9 @@
 """An owner's limits, from the sensors of a made-up machine to what the gateway is told."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,19 +98,30 @@ def test_a_device_that_is_too_hot_says_so_when_it_registers(tmp_path: Path, lapt
     run(scenario)
 
 
+def bare(root: Path) -> Host:
+    """A machine that tells nothing at all."""
+    root.mkdir()
+    return Host(root=root, platform="linux", environ={}, has_android_api=False, affinity=lambda: None)
+
+
+def phone(root: Path) -> Host:
+    """A phone whose tool answers with nonsense."""
+    tool = root / "bin/termux-battery-status"
+    tool.parent.mkdir(parents=True)
+    tool.write_text("#!/bin/sh\necho 'com.termux.api is not installed'\n")
+    tool.chmod(0o755)
+    return replace(bare(root / "x"), root=root, environ={"TERMUX_VERSION": "0.118", "PATH": "/bin"})
+
+
+@pytest.mark.parametrize("machine", [bare, phone])
 def test_without_sensors_limits_are_named_as_useless_and_the_device_works(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, machine: Callable[[Path], Host]
 ) -> None:
-    (tmp_path / "root").mkdir()
-    bare = Host(
-        root=tmp_path / "root", platform="linux", environ={}, has_android_api=False, affinity=lambda: None
-    )
+    limits: dict[str, Any] = {"pause_on_battery": 20, "pause_above": 75.0, "timing": QUICK_LOOKS}
 
     async def scenario() -> None:
-        async with (
-            gateway() as server,
-            agent(tmp_path, server, host=bare, pause_on_battery=20, pause_above=75.0, timing=QUICK_LOOKS),
-        ):
+        host = machine(tmp_path / "root")
+        async with gateway() as server, agent(tmp_path, server, host=host, **limits):
             register = await server.joined()
             assert (register.paused_reason, register.metrics.battery_percent) == (None, None)
             job = task()
