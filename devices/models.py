@@ -53,6 +53,12 @@ class Device(models.Model):
     gateway = models.ForeignKey(Gateway, null=True, on_delete=models.SET_NULL)
     online = models.BooleanField(default=False)
     status_reason = models.CharField(max_length=500, default="", blank=True)
+    paused_reason = models.CharField(
+        max_length=500,
+        default="",
+        blank=True,
+        help_text="Why its agent takes no new task, in its own words; empty: it takes them",
+    )
     cordoned = models.BooleanField(default=False)
     cordon_reason = models.CharField(max_length=500, default="", blank=True)
     draining = models.BooleanField(default=False, help_text="Cordoned, and what runs is to end")

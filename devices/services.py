@@ -13,6 +13,8 @@ from devices.models import Device, Gateway
 from retire_cluster.credentials import DEVICE_SECRET_PREFIX, digest, matches, new_secret
 from retire_cluster.protocol.messages import PROTOCOL_VERSION, Capabilities, Register
 
+MAX_PAUSE_WORDS = 500  # characters
+
 
 class Refused(Exception):
     """A device may not connect; `code` is a goodbye code, the message says what to do next."""
@@ -55,6 +57,7 @@ def register(
     device.session += 1
     device.run_id, device.ip_address, device.gateway_id = message.run_id, address, gateway_id
     device.online, device.status_reason, device.connected_at = True, "", now
+    device.paused_reason = pause_words(message.paused_reason)
     device.save()
     return Registration(device, secret, new_run)
 
@@ -67,9 +70,22 @@ def confirm_secret(device_id: str) -> None:
 def disconnect(device_id: str, session: int, *, reason: str, now: datetime) -> bool:
     """Mark offline, unless the device has connected anew since (then the verdict is void)."""
     changed = Device.objects.filter(id=device_id, session=session, online=True).update(
-        online=False, status_reason=reason[:500], disconnected_at=now
+        online=False, status_reason=reason[:500], paused_reason="", disconnected_at=now
     )
     return bool(changed)
+
+
+def note_pause(device_id: str, session: int, words: str) -> None:
+    """The device takes no new task for this reason, or, with "", takes them again. Void for an old session."""
+    Device.objects.filter(id=device_id, session=session, online=True).update(paused_reason=words)
+
+
+def pause_words(reason: str | None) -> str:
+    """An agent's reason to take no new task, as one printable line; "" exactly when it takes them."""
+    if reason is None:
+        return ""
+    line = " ".join("".join(char if char.isprintable() else " " for char in reason).split())
+    return line[:MAX_PAUSE_WORDS] or "the device gives no reason"
 
 
 def to_dismiss(gateway_id: UUID) -> list[str]:
@@ -94,7 +110,7 @@ def start_gateway(gateway: Gateway, *, alone: bool, now: datetime) -> None:
     if alone:
         Gateway.objects.filter(stopped_at=None).update(stopped_at=now)
         Device.objects.filter(online=True).update(
-            online=False, status_reason="the gateway was restarted", disconnected_at=now
+            online=False, status_reason="the gateway was restarted", paused_reason="", disconnected_at=now
         )
     gateway.save(force_insert=True)
 
@@ -103,7 +119,7 @@ def stop_gateway(gateway_id: UUID, *, now: datetime) -> None:
     """Record a gateway's orderly end."""
     Gateway.objects.filter(id=gateway_id).update(stopped_at=now)
     Device.objects.filter(gateway_id=gateway_id, online=True).update(
-        online=False, status_reason="the gateway was stopped", disconnected_at=now
+        online=False, status_reason="the gateway was stopped", paused_reason="", disconnected_at=now
     )
 
 

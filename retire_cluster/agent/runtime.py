@@ -14,6 +14,7 @@ from retire_cluster import __version__
 from retire_cluster.agent import guess
 from retire_cluster.agent.address import Address, Link, Trust, choose_link
 from retire_cluster.agent.backoff import Backoff
+from retire_cluster.agent.care import Care
 from retire_cluster.agent.config import MAX_TAGS, AgentConfig, check_task_types
 from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
 from retire_cluster.agent.execution import custom, handlers
@@ -75,8 +76,11 @@ class Runtime:
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)  # what a crash left
         chosen = {name: offered[name] for name in wanted}
         self._workbench = Workbench(outbox, chosen, slots, config.timing, directory)
+        care = Care(config.limits, vitals.metrics, self._workbench.pause)
+        await care.begin()
         chores = [internet, asyncio.create_task(self._workbench.maintain())]
         chores.append(asyncio.create_task(self._workbench.age()))
+        chores.append(asyncio.create_task(care.watch(config.timing.care_s)))
         main = [asyncio.create_task(self._stay_connected(internet)), asyncio.create_task(self._await_stop())]
         try:
             await _first_to_end(main, chores)
@@ -204,6 +208,7 @@ class Runtime:
             max_memory_mb=config.max_memory_mb,
             metrics=await self._vitals.metrics(),
             held=self._workbench.held(),
+            paused_reason=self._workbench.paused_reason,
         )
 
     async def _welcomed(self, welcome: Welcome, address: Address, link: Link) -> None:

@@ -75,6 +75,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     option("--slots", metavar="N", help="tasks at the same time (the number of cores)")
     option("--max-memory-gb", metavar="GB", help="memory that tasks may reserve together")
+    option("--pause-on-battery", metavar="PERCENT", help="take no task on battery at this charge or below")
+    option("--pause-above", metavar="CELSIUS", help="take no task at this temperature or above")
     option("--data-dir", metavar="DIR", help=f"where the agent keeps its files ({settings.DEFAULT_DATA_DIR})")
     option(
         "--ca", metavar="FILE", help="verify the gateway's certificate by this authority, not by the token"
@@ -140,6 +142,8 @@ def build_config(flags: argparse.Namespace, environ: Mapping[str, str]) -> Agent
         handlers=options.get("handlers", _handlers) or (),
         slots=options.get("slots", settings.check_slots),
         max_memory_mb=options.get("max_memory_gb", settings.check_memory_gb),
+        pause_on_battery=options.get("pause_on_battery", settings.check_battery_percent),
+        pause_above=options.get("pause_above", settings.check_celsius),
         ca_file=options.get("ca", settings.check_ca_file),
         insecure_plain=options.is_set("insecure_plain"),
         rejoin=options.is_set("rejoin"),

@@ -185,6 +185,10 @@ class Committer(threading.Thread):
             if old is not None:
                 reason = "the same device connected again"
                 effects.close.append((old.link, wire.Goodbye(code="replaced", reason=reason)))
+        for session, words in effects.pauses:
+            session.stored_pause = words
+        for session in effects.cordoned:
+            session.streak.end()  # an operator who uncordons it gives it a new chance
         for row in effects.changed:
             self.sessions.remember(row)
         self._follow_pings(effects)

@@ -15,15 +15,15 @@ from uuid import UUID
 from django.db import DatabaseError, transaction
 
 from clusterconfig import services as config
-from devices import pings, presence
+from devices import operations, pings, presence
 from devices import services as devices
 from retire_cluster import __version__, db
-from retire_cluster.gateway import translate
+from retire_cluster.gateway import streaks, translate
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Opened, Received
 from retire_cluster.gateway.intents import Intents
 from retire_cluster.gateway.sessions import DECLINED_HOLD_S, Link, Session, Sessions
 from retire_cluster.protocol import messages as wire
-from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Verdict
+from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Outcome, Verdict
 from tasks import output, placement, reservations, rules, sweep
 from tasks.lifecycle import Ledger, LostRace
 from tasks.reconcile import Action, Wish, at_heartbeat, at_register
@@ -54,6 +54,8 @@ class Batch:
         self._opening: dict[int, Session] = {}
         self._printed: list[output.Piece] = []
         self._printed_acks: dict[tuple[str, str], tuple[Link, int]] = {}
+        self._heard: dict[str, Session] = {}  # whose heartbeats are in this batch
+        self._failing: dict[str, Session] = {}  # on which a task failed in this batch
 
     def apply(self, inputs: Sequence[Input]) -> None:
         """Apply the inputs in order of arrival and store what changed."""
@@ -68,6 +70,8 @@ class Batch:
                 case Closed():
                     self._close(item)
         self._store()
+        self._store_pauses()
+        self._cordon_failing()
 
     def _preload(self, inputs: Sequence[Input]) -> None:
         """Read every row the batch may need in a few statements."""
@@ -103,6 +107,25 @@ class Batch:
             self.effects.say(link, wire.OutputAck(attempt=attempt, number=number))
         self._printed.clear()
         self._printed_acks.clear()
+
+    def _store_pauses(self) -> None:
+        """Other processes read them from the rows; most heartbeats say nothing new. By id, as all lock devices."""
+        for device_id, session in sorted(self._heard.items()):
+            if session.paused != session.stored_pause:
+                devices.note_pause(device_id, session.number, session.paused)
+                self.effects.pauses.append((session, session.paused))
+
+    def _cordon_failing(self) -> None:
+        """Take devices out of service on which everything fails, while others show that it is not the tasks."""
+        now = time.monotonic()
+        for device_id, session in sorted(self._failing.items()):
+            if session.streak.length(now) < streaks.FAILURES:
+                continue
+            able = [item.device_id for item in self._sessions.all() if item.works(self._ledger.now)]
+            if operations.cordon_failing(device_id, reason=streaks.REASON, able=able):
+                self.effects.cordoned.append(session)
+                facts = {"action": "cordon", "device_id": device_id}
+                logger.warning("%s is cordoned: %s", device_id, streaks.REASON, extra=facts)
 
     def _put(self, step: rules.Step | None) -> None:
         if step is not None:
@@ -161,6 +184,8 @@ class Batch:
             link,
             totals,
             secret_confirmed=registration.secret is None,
+            paused=registration.device.paused_reason,
+            stored_pause=registration.device.paused_reason,
             config_version=self._settings.version,
         )
 
@@ -256,7 +281,8 @@ class Batch:
 
     def _heartbeat(self, session: Session, message: wire.Heartbeat) -> None:
         self._note_presence(session, message.metrics, heartbeat=True)
-        session.paused = message.paused_reason is not None
+        session.paused = devices.pause_words(message.paused_reason)
+        self._heard[session.device_id] = session
         held = translate.held_list(message.held)
         if held or session.attempts:
             self._reconcile(session, held)
@@ -298,6 +324,7 @@ class Batch:
             jitter = random.uniform(0.5, 1)  # noqa: S311 spreads retries, guards nothing
             step = rules.finish(*pair, translate.report(message), now=self._ledger.now, jitter=jitter)
             self._ledger.put(step)
+            self._note_end(session, pair[1], step.attempt)
             verdict = step.verdict or verdict
         self.effects.say(session.link, wire.ResultAck(attempt=message.attempt, verdict=verdict))
 
@@ -314,6 +341,12 @@ class Batch:
         if pair is not None:
             self._printed.append(_piece(pair, message))
         self._printed_acks[session.device_id, message.attempt] = (session.link, message.number + 1)
+
+    def _note_end(self, session: Session, before: rules.AttemptRow, after: rules.AttemptRow) -> None:
+        if before.live and after.outcome is not None:
+            session.streak.note(after.task_id, after.outcome, after.ran_s or 0.0, time.monotonic())
+            if after.outcome is Outcome.FAILED:
+                self._failing[session.device_id] = session
 
     def _stopped(self, session: Session, message: wire.Stopped) -> None:
         for attempt_id in message.attempts:

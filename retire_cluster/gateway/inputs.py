@@ -52,6 +52,8 @@ class Effects:
     changed: list[AttemptRow] = field(default_factory=list)
     pings_sent: list[tuple[Session, UUID]] = field(default_factory=list)
     pings_ended: list[tuple[Session, UUID]] = field(default_factory=list)
+    pauses: list[tuple[Session, str]] = field(default_factory=list)  # as the rows have them now
+    cordoned: list[Session] = field(default_factory=list)  # by the cluster itself
     placed: bool = False
     work_may_remain: bool = False
 

@@ -114,6 +114,7 @@ class Register(Message):
     max_memory_mb: Megabytes | None = None
     metrics: Metrics = Metrics()
     held: HeldList = ()
+    paused_reason: Sentence | None = None  # as in a heartbeat: no offer may come before the first one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

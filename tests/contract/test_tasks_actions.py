@@ -269,6 +269,42 @@ def test_explain_holds_every_device_against_the_task_with_its_values(api: Api, d
     assert set(failed) == {"memory", "tags", "online", "free_memory"}
 
 
+def test_explain_names_a_pause_as_a_check_of_its_own(api: Api) -> None:
+    make_device("phone", paused_reason="temperature 81 °C, limit 75 °C")
+    task = make_task()
+
+    data = api.data(f"tasks/{task.pk}/explain")
+
+    assert (data["fitting_devices"], data["available_devices"]) == (1, 0)
+    [failed] = [check for check in data["devices"][0]["checks"] if not check["passed"]]
+    assert failed == {
+        "check": "paused",
+        "passed": False,
+        "wanted": "takes tasks",
+        "found": "paused: temperature 81 °C, limit 75 °C",
+    }
+    reason = api.data(f"tasks/{task.pk}/status")["queue_reason"]
+    assert reason == "1 device fits, but it is paused: temperature 81 °C, limit 75 °C"
+
+
+def test_a_fleet_out_of_service_is_explained_in_one_sentence(api: Api) -> None:
+    make_device("phone", paused_reason="battery at 9 %")
+    make_device("tablet", paused_reason="temperature 80 °C")
+    task = make_task()
+
+    def reason() -> str:
+        return str(api.data(f"tasks/{task.pk}/status")["queue_reason"])
+
+    assert reason() == "2 devices fit, but all are paused; phone: battery at 9 %"
+    make_device("nuc", cordoned=True)
+    assert reason() == "3 devices fit, but all are cordoned or paused; phone: battery at 9 %"
+    make_device("pi")
+    assert reason() == "1 device fits with room, perhaps held for an older task that needs more of it"
+    Task.objects.update(ready_at=timezone.now())
+    assert reason() == "1 device fits with room: it starts in a moment"
+    assert api.data(f"tasks/{task.pk}/explain")["reason"] == reason()
+
+
 def test_a_dry_run_is_checked_as_the_real_one(api: Api) -> None:
     assert api.post("tasks?dry_run=true", {"task_type": "echo"}).status_code == 400
     assert api.post("tasks?dry_run=perhaps", ECHO).json()["error_details"]["field"] == "dry_run"

@@ -2,6 +2,7 @@ import asyncio
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -212,7 +213,7 @@ def test_the_operator_decides_role_tags_and_types(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with gateway() as server:
-            changes = {
+            changes: dict[str, Any] = {
                 "role": Role.STORAGE,
                 "tags": ("attic",),
                 "task_types": ("echo",),

@@ -187,6 +187,44 @@ def test_a_full_disk_stops_new_work_keeps_results_and_recovers(
     assert caplog.text.count("no new task is taken") == 1
 
 
+def test_an_owners_pause_declines_with_its_reason_and_leaves_alone_what_runs(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A, "sleep", LONG))
+        bench.workbench.pause("battery at 15 %")
+        bench.receive(assign(B))
+        assert bench.sent[1:] == [Declined(attempt=B, reason="battery at 15 %")]
+        assert [entry.state for entry in bench.workbench.held()] == [HeldState.RUNNING]
+        bench.workbench.pause(None)
+        bench.receive(assign(B))
+        assert bench.sent[-1] == Accepted(attempts=(B,))
+
+    drive(tmp_path, scenario)
+
+
+def test_every_reason_to_pause_is_told_and_each_change_is_news(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        told: list[str | None] = []
+        bench.workbench.attach(bench.sent.append, lambda: told.append(bench.workbench.paused_reason))
+        bench.workbench.pause("temperature 90 °C")
+        bench.outbox.broken = True
+        bench.receive(Cancel(attempt=A))
+        bench.workbench.pause(None)
+        bench.outbox.broken = False
+        await bench.until(lambda: bench.workbench.paused_reason is None)
+        disk = "the device cannot write to its disk: the disk is full"
+        assert told == ["temperature 90 °C", f"{disk}; temperature 90 °C", disk, None]
+
+    drive(tmp_path, scenario)
+
+
+def test_reasons_too_long_for_a_message_are_cut(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.workbench.pause("x" * 600)
+        assert bench.workbench.paused_reason == "x" * 500
+
+    drive(tmp_path, scenario)
+
+
 def test_a_cancel_kills_even_while_the_disk_is_full(tmp_path: Path) -> None:
     async def scenario(bench: Bench) -> None:
         bench.receive(assign(A, "sleep", LONG))

@@ -119,3 +119,24 @@ def test_a_lossy_text_can_always_be_stored(value: Any) -> None:
     text = jsontext.dumps_lossy(value)
     jsontext.check_text(text)
     assert "\x00" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("battery_percent", "100.5"),
+        ("battery_percent", "-1"),
+        ("battery_percent", "1e999"),
+        ("battery_percent", "NaN"),
+        ("battery_percent", '"80"'),
+        ("battery_percent", "true"),
+        ("charging", "1"),
+        ("charging", '"yes"'),
+        ("temperature_c", "301"),
+        ("temperature_c", "-101"),
+        ("temperature_c", "[40]"),
+    ],
+)
+def test_odd_readings_of_battery_and_heat_make_a_frame_unusable(name: str, value: str) -> None:
+    with pytest.raises(codec.BadFrame):
+        codec.decode_from_agent(f'[{{"type": "heartbeat", "metrics": {{"{name}": {value}}}}}]')
