@@ -52,9 +52,8 @@ class RequestMiddleware:
             return response
 
     def _answer(self, request: HttpRequest) -> HttpResponse:
-        declared = request.META.get("CONTENT_LENGTH") or ""
         most = bodies.limit(request.path)
-        if declared.isdigit() and int(declared) > most:
+        if bodies.declared(request.META.get("CONTENT_LENGTH") or "") > most:
             return error_response(request, body_too_large(most))
         response: HttpResponse = self._get_response(request)
         return response
@@ -149,8 +148,16 @@ class CrossSiteMiddleware:
 def _is_foreign(request: HttpRequest, origin: str) -> bool:
     """Whether a browser says that the request comes from another site."""
     if origin:
-        return _without_default_port(urlsplit(origin).netloc) != _without_default_port(request.get_host())
+        return _site(origin) != _without_default_port(request.get_host())
     return request.headers.get("Sec-Fetch-Site", "") == "cross-site"
+
+
+def _site(origin: str) -> str:
+    """Host and port of an origin; empty for one that is none."""
+    try:
+        return _without_default_port(urlsplit(origin).netloc)
+    except ValueError:  # such as http://[
+        return ""
 
 
 def _without_default_port(netloc: str) -> str:
