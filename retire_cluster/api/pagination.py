@@ -18,6 +18,7 @@ from rest_framework.response import Response
 
 from retire_cluster.api.envelope import Page
 from retire_cluster.api.errors import FieldError, invalid
+from retire_cluster.api.parameters import positive, single
 
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
@@ -37,7 +38,7 @@ class EnvelopePagination(BasePagination):
         if field and "cursor" in request.query_params:
             if "page" in request.query_params:
                 raise invalid(FieldError("cursor", "cannot be combined with page"))
-            return self._after_cursor(queryset, request.query_params["cursor"], field, size)
+            return self._after_cursor(queryset, single(request, "cursor"), field, size)
         return self._numbered(queryset, positive(request, "page", 1), size)
 
     def get_paginated_response(self, data: Any) -> Response:
@@ -75,16 +76,6 @@ class EnvelopePagination(BasePagination):
             "next_cursor": _cursor_of(rows[-1], field) if more else None,
         }
         return rows
-
-
-def positive(request: Request, name: str, default: int) -> int:
-    """A query parameter that is a whole number from 1; absent or empty means the default."""
-    raw = request.query_params.get(name, "")
-    if not raw:
-        return default
-    if not (raw.isascii() and raw.isdigit() and len(raw) <= 18 and int(raw) >= 1):
-        raise invalid(FieldError(name, "must be a whole number from 1"))
-    return int(raw)
 
 
 def encode_cursor(moment: datetime, row_id: uuid.UUID) -> str:
