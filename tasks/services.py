@@ -153,7 +153,7 @@ def retry(task_id: UUID, *, actor: Actor) -> Task:
 
 # Answered from a partial index that is nearly always empty.
 _ANY_CANCELLING = """
-    SELECT 1 FROM tasks_task
+    SELECT 1 FROM tasks_task {index}
     WHERE cancel_requested_at IS NOT NULL AND status IN ('assigned', 'running') LIMIT 1
 """
 
@@ -161,7 +161,7 @@ _ANY_CANCELLING = """
 def cancelling(attempt_ids: Sequence[UUID]) -> list[tuple[UUID, str]]:
     """(attempt, device) of those live attempts whose task is to be cancelled."""
     with connection.cursor() as cursor:
-        cursor.execute(_ANY_CANCELLING)
+        cursor.execute(_ANY_CANCELLING.format(index=db.indexed_by("task_cancelling")))
         if cursor.fetchone() is None:
             return []
     wanted = Attempt.objects.filter(

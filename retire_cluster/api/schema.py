@@ -80,7 +80,10 @@ class ErrorSchema(serializers.Serializer[Any]):
 
 
 class PageSchema(serializers.Serializer[Any]):
-    """Where a page stands; with `cursor`, only `page_size`, `has_next` and `next_cursor`."""
+    """Where a page stands; with `cursor`, only `page_size`, `has_next` and `next_cursor`.
+
+    `total_items` is exact up to 10,000; beyond it may be some seconds old.
+    """
 
     page = serializers.IntegerField(required=False)
     page_size = serializers.IntegerField()
