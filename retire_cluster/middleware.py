@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse
 from rest_framework.response import Response
 
@@ -123,6 +124,16 @@ class HostMiddleware:
         reason = "this host name is not allowed; add it to RETIRE_CLUSTER_ALLOWED_HOSTS on the server"
         details = {"field": "Host", "reason": reason}
         return error_response(request, Failure(400, ErrorCode.VALIDATION_ERROR, reason, details))
+
+
+class StrictSessionMiddleware(SessionMiddleware):
+    """Django's, but a cookie that cannot name a session is none: it may hold NUL, which Postgres refuses."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        name = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
+        if not (name.isascii() and name.isalnum()):
+            request.COOKIES.pop(settings.SESSION_COOKIE_NAME, None)
+        super().process_request(request)
 
 
 class CrossSiteMiddleware:
