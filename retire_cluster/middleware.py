@@ -151,7 +151,8 @@ class CrossSiteMiddleware:
             message = (
                 "a page of another site may not do this; allow its origin with RETIRE_CLUSTER_ALLOWED_ORIGINS"
             )
-            return error_response(request, Failure(403, ErrorCode.FORBIDDEN, message, {"field": "Origin"}))
+            details = {"field": "Origin", "reason": message}
+            return error_response(request, Failure(403, ErrorCode.FORBIDDEN, message, details))
         response: HttpResponse = self._get_response(request)
         return _with_cors(response, origin) if allowed else response
 

@@ -40,12 +40,14 @@ AUDITED_IDS = 5  # of a batch; the count is in the details
 
 
 class UnknownTaskType(Exception):
-    """No registered device offers the type."""
+    """No registered device offers the types; `reasons` says so of each."""
 
-    def __init__(self, task_type: str, known: Sequence[str]) -> None:
-        super().__init__(f"no device offers the task type {task_type!r}; known types: {', '.join(known)}")
-        self.task_type = task_type
-        self.known = list(known)
+    def __init__(self, task_types: Sequence[str], known: Sequence[str]) -> None:
+        known_words = f"known types: {', '.join(known)}"
+        self.reasons = {
+            item: f"no device offers the task type {item!r}; {known_words}" for item in task_types
+        }
+        super().__init__("; ".join(self.reasons.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,9 +199,8 @@ def check_types(wanted: Iterable[str]) -> None:
     if not unknown:
         return
     known = sorted(devices.offered_task_types() | set(BUILTIN_TYPES))
-    for task_type in sorted(unknown):
-        if task_type not in known:
-            raise UnknownTaskType(task_type, known)
+    if missing := sorted(unknown.difference(known)):
+        raise UnknownTaskType(missing, known)
 
 
 def _task(

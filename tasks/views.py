@@ -168,7 +168,8 @@ def _submit(
         raise too_many(str(error)) from None
     except idempotency.Mismatch:
         message = "this Idempotency-Key was used for another body within the last 24 hours; choose a new one"
-        raise conflict(message, ErrorCode.IDEMPOTENCY_MISMATCH, field="Idempotency-Key") from None
+        details = {"field": "Idempotency-Key", "reason": message}
+        raise conflict(message, ErrorCode.IDEMPOTENCY_MISMATCH, **details) from None
 
 
 def _unknown_types(
@@ -176,8 +177,11 @@ def _unknown_types(
 ) -> list[FieldError]:
     if "tasks" not in request.data:
         return [FieldError("task_type", str(error))]
-    wrong = [index for index, item in enumerate(batch) if item.task_type == error.task_type]
-    return [FieldError(f"tasks[{index}].task_type", str(error)) for index in wrong[: submissions.MAX_ERRORS]]
+    return [
+        FieldError(f"tasks[{index}].task_type", error.reasons[item.task_type])
+        for index, item in enumerate(batch)
+        if item.task_type in error.reasons
+    ]
 
 
 def _token(request: Request) -> idempotency.Token | None:
