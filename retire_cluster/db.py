@@ -105,6 +105,11 @@ def select_rows(
     return [_converted(row, converters) for row in rows] if converters else rows
 
 
+def indexed_by(name: str) -> str:
+    """Names the index SQLite is to use after a table's name; Postgres knows the rows and chooses by itself."""
+    return f"INDEXED BY {name}" if connection.vendor == "sqlite" else ""
+
+
 Convert = Callable[[Any], Any]
 
 

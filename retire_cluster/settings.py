@@ -61,7 +61,7 @@ MIDDLEWARE = [
     "retire_cluster.middleware.HostMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "retire_cluster.middleware.StrictSessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "retire_cluster.middleware.CrossSiteMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -56,9 +56,14 @@ def test_one_bad_entry_stores_nothing_and_every_one_is_named(api: Api) -> None:
 
 
 def test_an_unknown_type_in_a_batch_is_named_by_its_index(keyed: Keyed) -> None:
-    answer = keyed(Scope.ADMIN).post("tasks/batch", {"tasks": [ECHO, {**ECHO, "task_type": "nonsense"}]})
+    batch = [ECHO, *({**ECHO, "task_type": name} for name in ("nonsense", "echo", "humbug", "nonsense"))]
+    answer = keyed(Scope.ADMIN).post("tasks/batch", {"tasks": batch})
     assert answer.status_code == 400
-    assert answer.json()["error_details"]["field"] == "tasks[1].task_type"
+    details = answer.json()["error_details"]
+    assert details["field"] == "tasks[1].task_type"
+    named = [(item["field"], item["reason"].split("'")[1]) for item in details["errors"]]
+    wrong = {1: "nonsense", 3: "humbug", 4: "nonsense"}
+    assert named == [(f"tasks[{index}].task_type", name) for index, name in wrong.items()]
     assert not Task.objects.exists()
 
 
@@ -139,6 +144,7 @@ def test_another_body_under_the_same_key_is_refused(api: Api) -> None:
     for path, body in (("tasks", {**ECHO, "payload": {}}), ("tasks/batch", {"tasks": [ECHO]})):
         answer = api.post(path, body, headers=headers)
         assert (answer.status_code, answer.json()["error_code"]) == (409, "IDEMPOTENCY_MISMATCH")
+        assert answer.json()["error_details"].keys() == {"field", "reason"}
     assert Task.objects.count() == 1
 
 
