@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from clusterconfig import audit, tokens
 from clusterconfig import services as config
-from clusterconfig import tokens
 from clusterconfig.models import JoinToken
 from devices.capacity import Signature, allocatable_memory_mb
 from devices.models import Device, Gateway
@@ -70,6 +70,17 @@ def disconnect(device_id: str, session: int, *, reason: str, now: datetime) -> b
         online=False, status_reason=reason[:500], disconnected_at=now
     )
     return bool(changed)
+
+
+def take_out_of_service(
+    device_id: str, *, reason: str, now: datetime, action: str = "device.cordon", address: str = ""
+) -> None:
+    """Cordon a device because of what it did; the reason tells an operator. On record, once for each reason."""
+    reason = reason[:500]
+    known = Device.objects.filter(id=device_id).exclude(cordoned=True, cordon_reason=reason)
+    if known.update(cordoned=True, cordon_reason=reason):
+        details = {"reason": reason, **({"from": address} if address else {})}
+        audit.record(action, device_id, actor=audit.SYSTEM, now=now, details=details)
 
 
 def to_dismiss(gateway_id: UUID) -> list[str]:

@@ -17,6 +17,7 @@ from clusterconfig import services as config
 from devices import pings, presence
 from retire_cluster import db, hints
 from retire_cluster.gateway import translate
+from retire_cluster.gateway.deadlines import Deadlines
 from retire_cluster.gateway.ingest import Batch, Identity
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Received
 from retire_cluster.gateway.sessions import Sessions
@@ -64,6 +65,7 @@ class Committer(threading.Thread):
         self._watch = sweep.Watch()
         self._blind = False
         self._matcher = Matcher()
+        self._deadlines = Deadlines()
         self._next_tick = 0.0
         self._next_flush = time.monotonic() + PRESENCE_FLUSH_S["sqlite"]
 
@@ -160,15 +162,19 @@ class Committer(threading.Thread):
         if not (inputs or blind or judge or renewing or place or intents):
             return None
         with db.write_transaction():
-            batch = Batch(self.sessions, self._identity)
+            batch = Batch(self.sessions, self._identity, self._deadlines)
             batch.apply(inputs)
             if tick:
                 batch.tick(blind=blind, judge=judge)
             if intents:
                 batch.deliver_intents()
+            if tick and intents and not blind:
+                batch.enforce()
             if place or batch.effects.opened:
                 batch.place(self._matcher)
         self._blind &= not blind
+        if blind:
+            self._deadlines.start_anew()
         return batch.effects
 
     def _act(self, effects: Effects | None) -> None:
@@ -187,6 +193,8 @@ class Committer(threading.Thread):
                 effects.close.append((old.link, wire.Goodbye(code="replaced", reason=reason)))
         for row in effects.changed:
             self.sessions.remember(row)
+            self._deadlines.follow(row, effects.time_left.get(row.id))
+        self._deadlines.told(effects.told)
         self._follow_pings(effects)
         if effects.placed:
             self._backlog = effects.work_may_remain
@@ -225,6 +233,7 @@ class Committer(threading.Thread):
         if self.last_tick >= self._next_flush:
             self._next_flush = self.last_tick + PRESENCE_FLUSH_S[connection.vendor]
             presence.flush()
+            self._deadlines.prune()
 
     def _spread_config(self) -> None:
         """Tell the agents that are behind which settings are in force."""

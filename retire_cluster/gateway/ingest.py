@@ -19,6 +19,7 @@ from devices import pings, presence
 from devices import services as devices
 from retire_cluster import __version__, db
 from retire_cluster.gateway import translate
+from retire_cluster.gateway.deadlines import Deadlines, Enforcement
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Opened, Received
 from retire_cluster.gateway.intents import Intents
 from retire_cluster.gateway.sessions import DECLINED_HOLD_S, Link, Session, Sessions
@@ -45,8 +46,9 @@ class Identity:
 class Batch:
     """The work of one transaction. Make one inside it, apply inputs and clock, then carry out the effects."""
 
-    def __init__(self, sessions: Sessions, identity: Identity) -> None:
+    def __init__(self, sessions: Sessions, identity: Identity, deadlines: Deadlines) -> None:
         self.effects = Effects()
+        self._deadlines = deadlines
         self._ledger = Ledger(db.now())
         self._sessions = sessions
         self._identity = identity
@@ -93,6 +95,11 @@ class Batch:
         self._ledger.flush()
         self.effects.finished = self._ledger.finished
         self.effects.changed = list(self._ledger.stored.values())
+        for row in self.effects.changed:
+            task = self._ledger.task(row.task_id)
+            left = None if task is None else rules.time_left_s(task, row, now=self._ledger.now)
+            if left is not None:
+                self.effects.time_left[row.id] = left
 
     def _put(self, step: rules.Step | None) -> None:
         if step is not None:
@@ -298,7 +305,8 @@ class Batch:
 
     def _reconcile(self, session: Session, held: dict[UUID, HeldState]) -> None:
         rows = self._ledger.pairs_of(session.device_id, held)
-        self._carry_out(session, at_heartbeat(session.device_id, session.number, held, rows))
+        overdue = self._deadlines.overdue(held)
+        self._carry_out(session, at_heartbeat(session.device_id, session.number, held, rows, overdue))
 
     def _carry_out(self, session: Session, actions: Iterable[Action]) -> None:
         for action in list(actions):
@@ -311,6 +319,8 @@ class Batch:
                     self.effects.say(session.link, wire.Go(attempts=(action.attempt.hex,)))
                 case Wish.CANCEL:
                     self.effects.say(session.link, wire.Cancel(attempt=action.attempt.hex))
+                case Wish.TIME_OUT:
+                    self.effects.say(session.link, wire.Cancel(attempt=action.attempt.hex, reason="timeout"))
                 case Wish.LOSE if pair:
                     self._lose(pair, "the device does not hold it any more")
                 case Wish.MOVE if pair:
@@ -350,6 +360,16 @@ class Batch:
     def deliver_intents(self) -> None:
         """Do what people want of devices and no message has said yet."""
         Intents(self._sessions, self._identity.gateway_id, self._ledger, self.effects).deliver()
+        self._store()
+
+    def enforce(self) -> None:
+        """Hold connected devices to time limits and cancels; part a blind pass leaves out. After the intents."""
+        lease_s = self._settings.heartbeat.silence
+        enforcement = Enforcement(self._deadlines, self._ledger, self.effects, lease_s=lease_s)
+        defiant = enforcement.run(self._open_sessions())
+        self._ledger.load_live_of(session.device_id for session in defiant)
+        for session in defiant:
+            self._close(Closed(session.link, "it did not stop what it was told to"))
         self._store()
 
     def place(self, matcher: placement.Matcher) -> None:

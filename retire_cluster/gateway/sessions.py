@@ -42,6 +42,7 @@ class Session:
     paused: bool = False
     hold_until: float = 0.0
     unanswered: int = 0  # offers in a row
+    opened_at: float = field(default_factory=time.monotonic)
     cancels_sent: set[UUID] = field(default_factory=set)
     withdrawn: set[UUID] = field(default_factory=set)  # taken away from the agent, which is told to stop them
     pings: dict[UUID, float] = field(default_factory=dict)  # unanswered ones, and when they left (monotonic)
