@@ -171,6 +171,7 @@ class Batch:
             pulse=translate.pulse(self._settings),
             config_version=self._settings.version,
             secret=registration.secret,
+            link_no=registration.device.session,
         )
 
     def _close(self, item: Closed) -> None:
@@ -226,6 +227,8 @@ class Batch:
 
     def _dispatch(self, session: Session, message: wire.Message) -> None:
         match message:
+            case wire.LinkStored() if message.link_no == session.number:
+                devices.confirm_link(session.device_id, session.number)
             case wire.Heartbeat():
                 self._heartbeat(session, message)
             case wire.Accepted():

@@ -30,6 +30,7 @@ Label = Annotated[str, Length(0, 255)]
 Seconds = Annotated[float, Range(0, 10**9)]
 Megabytes = Annotated[int, Range(0, 2**40)]
 Percent = Annotated[float, Range(0, 100)]
+LinkNumber = Annotated[int, Range(0, 2**50)]
 Identifiers = Annotated[tuple[Identifier, ...], Length(0, 4096)]
 
 
@@ -112,6 +113,17 @@ class Register(Message):
     max_memory_mb: Megabytes | None = None
     metrics: Metrics = Metrics()
     held: HeldList = ()
+    link_no: LinkNumber | None = (
+        None  # the newest one stored, 0 before the first; None: an agent without them
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkStored(Message):
+    """The link number of the welcome is on the agent's disk."""
+
+    type: ClassVar[str] = "link_stored"
+    link_no: LinkNumber
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +196,7 @@ class Welcome(Message):
     pulse: Pulse
     config_version: int = 0
     secret: Secret | None = None
+    link_no: LinkNumber | None = None  # stored, then confirmed by `link_stored`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +292,7 @@ GOODBYE_CODES = (
     "full",  # max_connections reached
     "too_old",  # protocol versions do not overlap
     "replaced",  # another connection of the same device took over
+    "cloned",  # the agent's data is a copy, or was restored from a backup
     "protocol_error",
     "unavailable",  # the gateway cannot reach its database
 )
@@ -299,6 +313,7 @@ class Goodbye(Message):
         "full",
         "too_old",
         "replaced",
+        "cloned",
         "protocol_error",
         "unavailable",
     ]
@@ -307,6 +322,7 @@ class Goodbye(Message):
 
 FROM_AGENT: tuple[type[Message], ...] = (
     Register,
+    LinkStored,
     Heartbeat,
     Accepted,
     Declined,
