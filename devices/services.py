@@ -1,6 +1,6 @@
 """What happens to devices: joining, connecting, leaving. Callers hold a write transaction where it says so."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -240,4 +240,6 @@ def _describe(device: Device, message: Register, token: JoinToken | None) -> Non
 
 
 def _capabilities(seen: Capabilities) -> dict[str, Any]:
-    return {**asdict(seen), "gpu_names": list(seen.gpu_names)}
+    named = {field.name for field in fields(Capabilities)}
+    unknown = {name: why for name, why in seen.unknown.items() if name in named}
+    return {**asdict(seen), "gpu_names": list(seen.gpu_names), "unknown": unknown}

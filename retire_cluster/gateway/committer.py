@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from django.db import DataError, InterfaceError, OperationalError, connection
+from django.db import DataError, InterfaceError, InternalError, OperationalError, connection
 
 from clusterconfig import services as config
 from devices import pings, presence
 from retire_cluster import db, hints
-from retire_cluster.gateway import translate
+from retire_cluster.gateway import budget, translate
 from retire_cluster.gateway.deadlines import Deadlines
 from retire_cluster.gateway.ingest import Batch, Identity
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Received
@@ -29,6 +29,7 @@ from tasks.placement import Matcher
 logger = logging.getLogger("retire_cluster.gateway")
 
 MAX_BATCH = 2000  # frames in one transaction
+MAX_BATCH_ROWS = 20_000  # about what its frames look up; the last one may go beyond
 TICK_S = 1.0
 RETRY_S = 0.5  # between tries while the database is away
 CLOSED_REASON = "the gateway counts this connection as lost; connect again"  # no matter to one that is gone
@@ -106,10 +107,12 @@ class Committer(threading.Thread):
             first = self._queue.get(timeout=wait)
             if first is not None:
                 inputs.append(first)
-            while len(inputs) < MAX_BATCH:
+            rows = 0
+            while len(inputs) < MAX_BATCH and rows < MAX_BATCH_ROWS:
                 item = self._queue.get_nowait()
                 if item is not None:
                     inputs.append(item)
+                    rows += budget.rows_in(item.messages) if isinstance(item, Received) else 1
         except queue.Empty:
             pass
         return inputs
@@ -141,7 +144,9 @@ class Committer(threading.Thread):
                 races += 1
                 if races > MAX_RACES:
                     raise
-            except (OperationalError, InterfaceError) as error:
+            except (OperationalError, InterfaceError, InternalError) as error:
+                if isinstance(error, InternalError) and connection.is_usable():
+                    raise  # a defect; else the database ended a transaction that a paused process left open
                 absent_since = absent_since or time.monotonic()
                 self._wait_for_database(error, absent_since)
                 if self._stopping.is_set():

@@ -130,12 +130,14 @@ class Batch:
                 reusable_token=self._identity.reusable_token,
             )
         except devices.Refused as refusal:
-            logger.warning(
+            self._sessions.complaints.log(
+                item.link.address,
                 "refused %s at %s: %s",
                 message.device_id,
                 item.link.address,
                 refusal.reason,
-                extra={"action": "register", "code": refusal.code},
+                action="register",
+                code=refusal.code,
             )
             self.effects.close.append((item.link, wire.Goodbye(code=refusal.code, reason=refusal.reason)))  # type: ignore[arg-type]
             return
@@ -242,12 +244,12 @@ class Batch:
             case wire.Ping():
                 self.effects.say(session.link, wire.Pong(nonce=message.nonce))
             case wire.Error():
-                logger.warning(
+                self._complain(
+                    session,
                     "%s could not use a message: %s %s",
-                    session.device_id,
                     message.field,
                     message.reason,
-                    extra={"action": "error", "device_id": session.device_id},
+                    action="error",
                 )
 
     def _heartbeat(self, session: Session, message: wire.Heartbeat) -> None:
@@ -284,11 +286,8 @@ class Batch:
         pair = self._own(session, message.attempt)
         verdict = Verdict.UNKNOWN
         if pair is None:
-            logger.warning(
-                "%s reported attempt %s, which is not its own",
-                session.device_id,
-                message.attempt,
-                extra={"action": "result", "device_id": session.device_id},
+            self._complain(
+                session, "%s reported attempt %s, which is not its own", message.attempt, action="result"
             )
         else:
             jitter = random.uniform(0.5, 1)  # noqa: S311 spreads retries, guards nothing
@@ -303,6 +302,10 @@ class Batch:
             pair = self._own(session, attempt_id)
             if pair is not None:
                 self._put(rules.confirm(*pair))
+
+    def _complain(self, session: Session, message: str, *args: object, action: str) -> None:
+        name = session.device_id
+        self._sessions.complaints.log(name, message, name, *args, action=action, device_id=name)
 
     # --- reconciling ------------------------------------------------------------------------------------------
 

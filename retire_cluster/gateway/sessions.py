@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from retire_cluster.gateway.complaints import Complaints
 from retire_cluster.protocol.messages import Goodbye, Message
 from retire_cluster.protocol.states import AttemptState
 from tasks.reservations import with_free
@@ -91,6 +92,7 @@ class Sessions:
     """All sessions of this gateway. Only the committer thread touches it."""
 
     def __init__(self) -> None:
+        self.complaints = Complaints()
         self.by_device: dict[str, Session] = {}
         self._by_link: dict[int, Session] = {}
 

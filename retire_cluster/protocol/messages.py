@@ -7,7 +7,7 @@ agent sends is untrusted and bounded here; what a message does is in LIFECYCLE t
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from retire_cluster.protocol.schema import Length, Pattern, Range
+from retire_cluster.protocol.schema import Length, OneLine, Pattern, Range
 from retire_cluster.protocol.states import HeldState, Outcome, Platform, Role, Verdict
 
 PROTOCOL_VERSION = 1
@@ -24,9 +24,9 @@ DeviceId = Annotated[
 Name = DeviceId
 Identifier = Annotated[str, Pattern(r"[0-9a-f]{32}", "32 lower-case hexadecimal digits")]
 Secret = Annotated[str, Length(1, 256)]
-TaskType = Annotated[str, Length(1, 100)]
-Sentence = Annotated[str, Length(0, 500)]
-Label = Annotated[str, Length(0, 255)]
+TaskType = Annotated[str, Length(1, 100), OneLine()]
+Sentence = Annotated[str, Length(0, 500), OneLine()]
+Label = Annotated[str, Length(0, 255), OneLine()]
 Seconds = Annotated[float, Range(0, 10**9)]
 Megabytes = Annotated[int, Range(0, 2**40)]
 Percent = Annotated[float, Range(0, 100)]
