@@ -156,7 +156,7 @@ class Connection:
             if frame is None:
                 return
             self.last_heard = time.monotonic()
-            if self._is_over(frames=1, bytes=len(frame)):
+            if self._is_over(frames=1, bytes=len(frame), rows=0):
                 return
             messages = self._decoded(frame)
             if self._is_over(rows=budget.rows_in(messages)):
