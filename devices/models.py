@@ -49,6 +49,9 @@ class Device(models.Model):
     )
     join_token = models.ForeignKey("clusterconfig.JoinToken", null=True, on_delete=models.SET_NULL)
     session = models.PositiveBigIntegerField(default=0, help_text="Grows with every accepted connection")
+    link_no = models.PositiveBigIntegerField(
+        default=0, help_text="The newest session the device confirmed to have stored; 0 before the first"
+    )
     run_id = models.CharField(max_length=32, default="", help_text="Random per agent process")
     gateway = models.ForeignKey(Gateway, null=True, on_delete=models.SET_NULL)
     online = models.BooleanField(default=False)

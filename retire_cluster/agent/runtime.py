@@ -26,7 +26,7 @@ from retire_cluster.agent.session import Ending, Session
 from retire_cluster.agent.verdict import Verdict, judge
 from retire_cluster.agent.vitals import Vitals, cancel_and_wait
 from retire_cluster.agent.workbench import Workbench
-from retire_cluster.protocol.messages import PROTOCOL_VERSION, Goodbye, Register, Welcome
+from retire_cluster.protocol.messages import PROTOCOL_VERSION, Goodbye, LinkStored, Register, Welcome
 
 RENEW = "the device's capabilities changed"
 
@@ -130,15 +130,24 @@ class Runtime:
         except ConfigError as error:
             raise AgentExit(ExitCode.USAGE, str(error)) from None
 
-    def _remember(self, identity: Identity) -> None:
-        """Store the identity. A full disk costs it at the next start, which is said, but not the work now."""
+    def _remember(self, identity: Identity, link_no: int | None = None) -> None:
+        """Store the identity, with a new link number. A full disk costs a credential at the next start, which is
+        said, but not the work now; the number shown is always one that is on disk."""
+        is_new = identity != self._identity
         self._identity = identity
+        numbered = identity if link_no is None else replace(identity, link_no=link_no)
         try:
-            self._store.save(identity)
+            self._store.save(numbered)
         except OSError as error:
-            logger.warning(
-                "cannot store the device's credential (%s): it is lost when this agent ends", error.strerror
-            )
+            if is_new:
+                logger.warning(
+                    "cannot store the device's credential (%s): it is lost when this agent ends",
+                    error.strerror,
+                )
+            else:
+                logger.warning("cannot store the link number (%s); the last one stays good", error.strerror)
+        else:
+            self._identity = numbered
 
     # --- staying connected ----------------------------------------------------------------------------------
 
@@ -174,6 +183,8 @@ class Runtime:
 
         async def on_welcome(welcome: Welcome) -> None:
             await self._welcomed(welcome, address, link)
+            if welcome.link_no == self._identity.link_no:
+                session.send(LinkStored(link_no=welcome.link_no))
             if not register.capabilities.has_internet:
                 internet.add_done_callback(renew)
 
@@ -209,20 +220,23 @@ class Runtime:
             metrics=await self._vitals.metrics(),
             held=self._workbench.held(),
             paused_reason=self._workbench.paused_reason,
+            link_no=self._identity.link_no,
         )
 
     async def _welcomed(self, welcome: Welcome, address: Address, link: Link) -> None:
         """Store a new credential before anything else, and tell the person who waits."""
         self._has_joined = True
+        known = self._identity
         if welcome.secret is not None:
-            joined = replace(
-                self._identity,
+            known = replace(
+                known,
                 secret=welcome.secret,
                 incarnation=welcome.incarnation,
                 pin=link.pin,
                 plain=not link.tls,
             )
-            await _to_the_end(asyncio.to_thread(self._remember, joined))
+        if known != self._identity or welcome.link_no is not None:
+            await _to_the_end(asyncio.to_thread(self._remember, known, welcome.link_no))
         self._told = ""
         types = ", ".join(self._workbench.handlers)
         logger.info(

@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Every option has an environment variable RETIRE_CLUSTER_<OPTION> (--token: "
         "RETIRE_CLUSTER_JOIN_TOKEN); the option wins. "
         "Exit codes: 0 stopped, 2 usage, 3 token or secret refused, 4 removed by an operator, "
-        "5 device id taken, 6 version too old.",
+        "5 device id taken, 6 version too old, 7 data copied from another device.",
     )
     option = parser.add_argument
     option(

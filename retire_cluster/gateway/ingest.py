@@ -19,6 +19,7 @@ from devices import operations, pings, presence
 from devices import services as devices
 from retire_cluster import __version__, db
 from retire_cluster.gateway import streaks, translate
+from retire_cluster.gateway.deadlines import Deadlines, Enforcement
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Opened, Received
 from retire_cluster.gateway.intents import Intents
 from retire_cluster.gateway.sessions import DECLINED_HOLD_S, Link, Session, Sessions
@@ -45,8 +46,9 @@ class Identity:
 class Batch:
     """The work of one transaction. Make one inside it, apply inputs and clock, then carry out the effects."""
 
-    def __init__(self, sessions: Sessions, identity: Identity) -> None:
+    def __init__(self, sessions: Sessions, identity: Identity, deadlines: Deadlines) -> None:
         self.effects = Effects()
+        self._deadlines = deadlines
         self._ledger = Ledger(db.now())
         self._sessions = sessions
         self._identity = identity
@@ -100,6 +102,11 @@ class Batch:
         self._store_output()
         self.effects.finished = self._ledger.finished
         self.effects.changed = list(self._ledger.stored.values())
+        for row in self.effects.changed:
+            task = self._ledger.task(row.task_id)
+            left = None if task is None else rules.time_left_s(task, row, now=self._ledger.now)
+            if left is not None:
+                self.effects.time_left[row.id] = left
 
     def _store_output(self) -> None:
         output.append(self._printed, now=self._ledger.now)
@@ -156,12 +163,14 @@ class Batch:
                 reusable_token=self._identity.reusable_token,
             )
         except devices.Refused as refusal:
-            logger.warning(
+            self._sessions.complaints.log(
+                item.link.address,
                 "refused %s at %s: %s",
                 message.device_id,
                 item.link.address,
                 refusal.reason,
-                extra={"action": "register", "code": refusal.code},
+                action="register",
+                code=refusal.code,
             )
             self.effects.close.append((item.link, wire.Goodbye(code=refusal.code, reason=refusal.reason)))  # type: ignore[arg-type]
             return
@@ -199,6 +208,7 @@ class Batch:
             pulse=translate.pulse(self._settings),
             config_version=self._settings.version,
             secret=registration.secret,
+            link_no=registration.device.session,
         )
 
     def _close(self, item: Closed) -> None:
@@ -254,6 +264,8 @@ class Batch:
 
     def _dispatch(self, session: Session, message: wire.Message) -> None:
         match message:
+            case wire.LinkStored() if message.link_no == session.number:
+                devices.confirm_link(session.device_id, session.number)
             case wire.Heartbeat():
                 self._heartbeat(session, message)
             case wire.Accepted():
@@ -271,12 +283,12 @@ class Batch:
             case wire.Ping():
                 self.effects.say(session.link, wire.Pong(nonce=message.nonce))
             case wire.Error():
-                logger.warning(
+                self._complain(
+                    session,
                     "%s could not use a message: %s %s",
-                    session.device_id,
                     message.field,
                     message.reason,
-                    extra={"action": "error", "device_id": session.device_id},
+                    action="error",
                 )
 
     def _heartbeat(self, session: Session, message: wire.Heartbeat) -> None:
@@ -314,11 +326,8 @@ class Batch:
         pair = self._own(session, message.attempt)
         verdict = Verdict.UNKNOWN
         if pair is None:
-            logger.warning(
-                "%s reported attempt %s, which is not its own",
-                session.device_id,
-                message.attempt,
-                extra={"action": "result", "device_id": session.device_id},
+            self._complain(
+                session, "%s reported attempt %s, which is not its own", message.attempt, action="result"
             )
         else:
             jitter = random.uniform(0.5, 1)  # noqa: S311 spreads retries, guards nothing
@@ -355,11 +364,16 @@ class Batch:
             if pair is not None:
                 self._put(rules.confirm(*pair))
 
+    def _complain(self, session: Session, message: str, *args: object, action: str) -> None:
+        name = session.device_id
+        self._sessions.complaints.log(name, message, name, *args, action=action, device_id=name)
+
     # --- reconciling ------------------------------------------------------------------------------------------
 
     def _reconcile(self, session: Session, held: dict[UUID, HeldState]) -> None:
         rows = self._ledger.pairs_of(session.device_id, held)
-        self._carry_out(session, at_heartbeat(session.device_id, session.number, held, rows))
+        overdue = self._deadlines.overdue(held)
+        self._carry_out(session, at_heartbeat(session.device_id, session.number, held, rows, overdue))
 
     def _carry_out(self, session: Session, actions: Iterable[Action]) -> None:
         for action in list(actions):
@@ -372,6 +386,8 @@ class Batch:
                     self.effects.say(session.link, wire.Go(attempts=(action.attempt.hex,)))
                 case Wish.CANCEL:
                     self.effects.say(session.link, wire.Cancel(attempt=action.attempt.hex))
+                case Wish.TIME_OUT:
+                    self.effects.say(session.link, wire.Cancel(attempt=action.attempt.hex, reason="timeout"))
                 case Wish.LOSE if pair:
                     self._lose(pair, "the device does not hold it any more")
                 case Wish.MOVE if pair:
@@ -411,6 +427,16 @@ class Batch:
     def deliver_intents(self) -> None:
         """Do what people want of devices and no message has said yet."""
         Intents(self._sessions, self._identity.gateway_id, self._ledger, self.effects).deliver()
+        self._store()
+
+    def enforce(self) -> None:
+        """Hold connected devices to time limits and cancels; part a blind pass leaves out. After the intents."""
+        lease_s = self._settings.heartbeat.silence
+        enforcement = Enforcement(self._deadlines, self._ledger, self.effects, lease_s=lease_s)
+        defiant = enforcement.run(self._open_sessions())
+        self._ledger.load_live_of(session.device_id for session in defiant)
+        for session in defiant:
+            self._close(Closed(session.link, "it did not stop what it was told to"))
         self._store()
 
     def place(self, matcher: placement.Matcher) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+from retire_cluster.gateway.complaints import Complaints
 from retire_cluster.gateway.streaks import FAST_S, SUSPECT, WORKED_S, Streak
 from retire_cluster.protocol.messages import Goodbye, Message
 from retire_cluster.protocol.states import AttemptState
@@ -45,6 +46,7 @@ class Session:
     streak: Streak = field(default_factory=Streak)  # of fast failures
     hold_until: float = 0.0
     unanswered: int = 0  # offers in a row
+    opened_at: float = field(default_factory=time.monotonic)
     cancels_sent: set[UUID] = field(default_factory=set)
     withdrawn: set[UUID] = field(default_factory=set)  # taken away from the agent, which is told to stop them
     pings: dict[UUID, float] = field(default_factory=dict)  # unanswered ones, and when they left (monotonic)
@@ -104,6 +106,7 @@ class Sessions:
     """All sessions of this gateway. Only the committer thread touches it."""
 
     def __init__(self) -> None:
+        self.complaints = Complaints()
         self.by_device: dict[str, Session] = {}
         self._by_link: dict[int, Session] = {}
 

@@ -127,7 +127,10 @@ def test_forgotten_without_a_token_it_ends_and_says_how_to_go_on(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("code", "exit_code"),
-    [("bad_token", 3), ("bad_secret", 3), ("revoked", 4), ("device_id_taken", 5), ("too_old", 6)],
+    [
+        *(("bad_token", 3), ("bad_secret", 3), ("revoked", 4), ("device_id_taken", 5), ("too_old", 6)),
+        ("cloned", 7),
+    ],
 )
 def test_a_final_refusal_ends_it_with_a_code_of_its_own(tmp_path: Path, code: str, exit_code: int) -> None:
     async def scenario() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retire_cluster.protocol import codec, jsontext, messages
-from retire_cluster.protocol.schema import Length, Pattern, Range
+from retire_cluster.protocol.schema import Length, OneLine, Pattern, Range
+from retire_cluster.protocol.text import one_line
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
 WAYS = {
@@ -50,7 +51,8 @@ def _scalar(hint: type, bounds: tuple[Any, ...]) -> st.SearchStrategy[Any]:
     for item in bounds:
         if isinstance(item, Pattern):
             return st.from_regex(item.regex, fullmatch=True)
-    return TEXT.filter(lambda text: len(text) >= _low(bounds))
+    clean = TEXT.map(one_line) if any(isinstance(item, OneLine) for item in bounds) else TEXT
+    return clean.filter(lambda text: len(text) >= _low(bounds))
 
 
 def _low(bounds: tuple[Any, ...]) -> int:
