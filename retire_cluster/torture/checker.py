@@ -5,7 +5,8 @@ one of them a history that it condemns: a checker that cannot fail proves nothin
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ from retire_cluster.torture.history import (
     SUCCESS,
     TIMEOUT,
     Asked,
+    Change,
     Execution,
     History,
     Outage,
@@ -32,6 +34,20 @@ RESTART_S = (
 BUSY_S = 5.0  # what a machine under torture may be late with a time limit
 CLOCK_S = 0.5  # between a process's last sign and the report of its end
 GIVEN_UP = frozenset({"lost", "returned"})
+_ANY_END = frozenset({SUCCESS, FAILED, TIMEOUT, CANCELLED})
+# Every stored change of a status there may be. From `queued` straight to an end: the lost device came back with its
+# result before anybody else took the task. An end is left only by a retry, into the next round.
+LEGAL = {
+    "": frozenset({"queued"}),
+    "pending": frozenset({"queued", CANCELLED}),
+    "queued": frozenset({"assigned", "running", "pending"}) | _ANY_END,
+    "assigned": frozenset({"running", "queued", "pending"}) | _ANY_END,
+    "running": frozenset({"queued", "pending"}) | _ANY_END,
+    FAILED: frozenset({"queued"}),
+    TIMEOUT: frozenset({"queued"}),
+    CANCELLED: frozenset({"queued"}),
+    SUCCESS: frozenset[str](),
+}
 # Outcomes a task may owe its terminal status to. A lost device ends it as failed.
 DECIDED_BY = {
     SUCCESS: {SUCCESS},
@@ -112,6 +128,12 @@ def every_task_ends(_: History, story: Story) -> Found:
         yield f"{row.status} by an attempt that {deciding.outcome} in round {deciding.round} of {row.round}"
 
 
+def waits_are_allowed(_: History, story: Story) -> Found:
+    """Only a task that may be retried by itself waits for a retry."""
+    if story.max_retries == 0 and any(seen.status == "pending" for seen in story.seen):
+        yield "it waited for a retry, and none is allowed"
+
+
 def rounds_are_asked_for(_: History, story: Story) -> Found:
     """Only a user's retry opens a round."""
     if story.row is None:
@@ -134,6 +156,28 @@ def recorded_once(_: History, story: Story) -> Found:
             yield f"attempt {decisive[0].no} ended the round as {decisive[0].outcome}, and {later} came after"
         if len(failures) > story.max_retries + 1:
             yield f"{len(failures)} failures were recorded in one round, {story.max_retries} retries allowed"
+
+
+def every_change_is_legal(history: History, story: Story) -> Found:
+    """Each stored change is one the life cycle knows, and rounds begin only where an end is left."""
+    number = 1
+    for change in _of_task(history, story):
+        opens = change.old in _ANY_END
+        if change.new not in LEGAL[change.old] or change.round != number + opens:
+            yield f"it went from {change.old or 'nothing'} to {change.new} in round {change.round}"
+        number = change.round
+
+
+def each_round_ends_once(history: History, story: Story) -> Found:
+    """A terminal status is stored once for each round."""
+    ends = Counter(change.round for change in _of_task(history, story) if change.new in _ANY_END)
+    for number, times in ends.items():
+        if times > 1:
+            yield f"an end of round {number} was stored {times} times"
+
+
+def _of_task(history: History, story: Story) -> list[Change]:
+    return [change for change in history.changes if story.row is not None and change.id == story.row.id]
 
 
 def ends_stay(_: History, story: Story) -> Found:
@@ -177,8 +221,12 @@ def _is_final(attempt: SeenAttempt) -> bool:
 # --- I3: one right to report --------------------------------------------------------------------------------------
 
 
-def one_live_attempt(_: History, story: Story) -> Found:
-    """By the rows: no attempt begins before the one before it ended. By the answers: never two at once."""
+def one_live_attempt(history: History, story: Story) -> Found:
+    """By every stored change, by the times in the rows, and by every answer: never two at once."""
+    attempts = {attempt.id: attempt for attempt in story.attempts}
+    for attempt, together in _live_at_each_offer(history, attempts):
+        if len(together) > 1:
+            yield f"attempt {attempt.no} was made while {len(together) - 1} other was live"
     ordered = sorted(story.attempts, key=lambda item: item.no)
     for earlier, later in pairwise(ordered):
         if earlier.ended_at is None or later.offered_at < earlier.ended_at:
@@ -320,18 +368,32 @@ def _frozen(outages: Iterable[Outage], device: str, run: Execution) -> bool:
 
 
 def overbooked(history: History) -> Found:
-    """No reservation was made beyond what the device had free at that moment."""
-    attempts = [attempt for story in history.stories for attempt in story.attempts]
-    for capacity in history.capacities:
-        here = [attempt for attempt in attempts if attempt.device == capacity.device]
-        for made in here:
-            live = [
-                item for item in here if item.offered_at <= made.offered_at < (item.ended_at or float("inf"))
-            ]
-            slots, memory = sum(item.slots for item in live), sum(item.memory_mb for item in live)
-            if slots > capacity.slots or memory > capacity.memory_mb:
-                held = f"{slots} of {capacity.slots} slots and {memory} of {capacity.memory_mb} MB"
-                yield f"{capacity.device} held {held} with attempt {made.id}"
+    """No reservation was made beyond what the device had free at that moment, by the changes in their order."""
+    capacities = {capacity.device: capacity for capacity in history.capacities}
+    attempts = {attempt.id: attempt for story in history.stories for attempt in story.attempts}
+    for attempt, live in _live_at_each_offer(history, attempts):
+        capacity = capacities[attempt.device]
+        here = [attempts[item] for item in live if attempts[item].device == attempt.device]
+        slots, memory = sum(item.slots for item in here), sum(item.memory_mb for item in here)
+        if slots > capacity.slots or memory > capacity.memory_mb:
+            held = f"{slots} of {capacity.slots} slots and {memory} of {capacity.memory_mb} MB"
+            yield f"{capacity.device} had reserved {held} with attempt {attempt.id}"
+
+
+def _live_at_each_offer(
+    history: History, attempts: Mapping[str, StoredAttempt]
+) -> Iterator[tuple[StoredAttempt, set[str]]]:
+    """Each attempt as it is made, and all that are live then, itself among them."""
+    live: set[str] = set()
+    for change in history.changes:
+        if change.id not in attempts:
+            continue
+        if change.new == "ended":
+            live.discard(change.id)
+        else:
+            live.add(change.id)
+        if not change.old:
+            yield attempts[change.id], live
 
 
 # --- at most once -------------------------------------------------------------------------------------------------
@@ -363,8 +425,14 @@ def at_most_once(_: History, story: Story) -> Found:
 
 JUDGES: dict[str, tuple[Judge, ...]] = {
     "I1": (accepted_is_kept,),
-    "I2": (every_task_ends, rounds_are_asked_for, attempts_only_go_on),
-    "recorded twice": (recorded_once, ends_stay),
+    "I2": (
+        every_task_ends,
+        every_change_is_legal,
+        waits_are_allowed,
+        rounds_are_asked_for,
+        attempts_only_go_on,
+    ),
+    "recorded twice": (recorded_once, each_round_ends_once, ends_stay),
     "I3": (one_live_attempt, recorded_from_the_holder),
     "I4": (results_arrive,),
     "I5": (nothing_runs_on_the_vanished,),

@@ -8,15 +8,16 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from retire_cluster.torture import witness
-from retire_cluster.torture.history import Capacity, Execution, OnDisk, StoredAttempt, StoredTask
+from retire_cluster.torture.history import Capacity, Change, Execution, OnDisk, StoredAttempt, StoredTask
 
 BUSY_S = 20.0  # to wait for a writer
+_CRASH = "Traceback (most recent call last)"
 
 
 def command(file: Path, nonce: str, seconds: float, code: int) -> list[str]:
@@ -59,6 +60,21 @@ def is_alive(pid: int) -> bool:
         return not Path("/proc/self/stat").exists()
 
 
+def errors(log: Path) -> list[str]:
+    """The lines of a process's log that tell of a defect: a crash, or what it logged as an error itself."""
+    with contextlib.suppress(FileNotFoundError):
+        return [
+            line
+            for line in log.read_text(errors="replace").splitlines()
+            if line.startswith(_CRASH) or _error(line)
+        ]
+    return []
+
+
+def _error(line: str) -> bool:
+    return '"level": "ERROR"' in line or '"level": "CRITICAL"' in line
+
+
 # --- an agent's disk ----------------------------------------------------------------------------------------------
 
 
@@ -90,6 +106,27 @@ _ATTEMPT = """SELECT id, no, round, device_id, state, outcome, offered_at, ended
     slots, memory_mb FROM tasks_attempt WHERE task_id = ? ORDER BY no"""
 
 
+# Triggers note every change in the transaction that makes it, so none is missed and all are in order.
+_WITNESS = """
+CREATE TABLE torture_change (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    row TEXT NOT NULL, old TEXT NOT NULL, new TEXT NOT NULL, round INTEGER NOT NULL
+);
+CREATE INDEX torture_change_row ON torture_change (row);
+CREATE TRIGGER torture_task_new AFTER INSERT ON tasks_task BEGIN
+    INSERT INTO torture_change (row, old, new, round) VALUES (new.id, '', new.status, new.round);
+END;
+CREATE TRIGGER torture_task AFTER UPDATE OF status, round ON tasks_task
+WHEN old.status <> new.status OR old.round <> new.round BEGIN
+    INSERT INTO torture_change (row, old, new, round) VALUES (new.id, old.status, new.status, new.round);
+END;
+CREATE TRIGGER torture_attempt_new AFTER INSERT ON tasks_attempt BEGIN
+    INSERT INTO torture_change (row, old, new, round) VALUES (new.id, '', new.state, new.round);
+END;
+CREATE TRIGGER torture_attempt AFTER UPDATE OF state ON tasks_attempt WHEN old.state <> new.state BEGIN
+    INSERT INTO torture_change (row, old, new, round) VALUES (new.id, old.state, new.state, new.round);
+END;
+"""
 _ATTEMPT_FIELDS = (
     *("id", "no", "round", "device", "state", "outcome", "offered_at", "ended_at", "confirmed", "ran_s"),
     *("result", "late", "slots", "memory_mb"),
@@ -101,6 +138,22 @@ class Database:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+
+    def watch(self) -> None:
+        """Have the database note every change of a status from now on."""
+        with contextlib.closing(sqlite3.connect(self._file, timeout=BUSY_S)) as connection:
+            connection.executescript(_WITNESS)
+
+    def changes(self, ids: Collection[str]) -> tuple[Change, ...]:
+        """The noted changes of these tasks and attempts, in order."""
+        wanted = json.dumps(list(ids))
+        with reading(self._file) as connection:
+            found = connection.execute(
+                "SELECT row, old, new, round FROM torture_change "
+                "WHERE row IN (SELECT value FROM json_each(?)) ORDER BY seq",
+                (wanted,),
+            ).fetchall()
+        return tuple(Change(id=row, old=old, new=new, round=number) for row, old, new, number in found)
 
     def tasks(self, nonce: str) -> list[StoredTask]:
         """Every task that was submitted with the nonce."""

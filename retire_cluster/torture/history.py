@@ -101,6 +101,16 @@ class StoredAttempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One stored change of a task's status or an attempt's state; `old` is empty for a new row."""
+
+    id: str
+    old: str
+    new: str
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """One run of a task's work, as the work itself wrote it down outside the cluster."""
 
@@ -179,6 +189,7 @@ class History:
     number: int
     lease_s: float
     stories: tuple[Story, ...]
+    changes: tuple[Change, ...] = ()  # of its tasks and attempts, in the order they were stored
     capacities: tuple[Capacity, ...] = ()
     outages: tuple[Outage, ...] = ()
     troubles: tuple[Trouble, ...] = ()

@@ -153,10 +153,14 @@ class Lane:
         for device in self.devices:
             unsettled += [f"{device.name} to stay: it exited with {code}" for code in device.exits]
             device.exits.clear()
+        stories = tuple(play.story(database) for play in plays)
+        tasks = [story.row.id for story in stories if story.row is not None]
+        attempts = [attempt.id for story in stories for attempt in story.attempts]
         return History(
             number=number,
             lease_s=LEASE_S,
-            stories=tuple(play.story(database) for play in plays),
+            stories=stories,
+            changes=database.changes([*tasks, *attempts]),
             capacities=tuple(database.capacity(device.name) for device in self.devices),
             outages=tuple(item for device in self.devices for item in device.outages if item.until > began),
             troubles=tuple(item for item in list(self._server.troubles) if item.until > began),

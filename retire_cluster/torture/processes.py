@@ -108,6 +108,7 @@ class Server:
         answer = await self.client().call("PUT", "config/heartbeat", HEARTBEAT)
         if answer.code != 200:
             raise CannotStart(f"the heartbeat settings were refused with {answer.code}; see {self._log}")
+        await asyncio.to_thread(self.database().watch)
 
     async def _up(self) -> None:
         self._process.start()
@@ -180,24 +181,22 @@ class Device:
         self.outages: list[Outage] = []
         self.on_disk: list[OnDisk] = []
         self.exits: list[int] = []  # codes of agents that ended by themselves
-        self._tag = tag
         self._directory = directory / name
-        self._log = directory / f"{name}.log"
-        self._token = server.data_dir / "join-token"
-
-    async def start(self) -> None:
-        await self.link.start()
         flags = {
             "--join": f"127.0.0.1:{self.link.port}",
             "--data-dir": str(self._directory),
-            "--device-id": self.name,
-            "--token-file": str(self._token),
-            "--tags": self._tag,
+            "--device-id": name,
+            "--token-file": str(server.data_dir / "join-token"),
+            "--tags": tag,
             "--slots": str(SLOTS),
             "--max-memory-gb": str(MEMORY_GB),
             "--role": "worker",
         }
-        self._process = Managed(["-m", AGENT, *(word for pair in flags.items() for word in pair)], self._log)
+        arguments = ["-m", AGENT, *(word for flag in flags.items() for word in flag)]
+        self._process = Managed(arguments, directory / f"{name}.log")
+
+    async def start(self) -> None:
+        await self.link.start()
         self._process.start()
 
     async def stop(self) -> None:

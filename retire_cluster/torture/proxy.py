@@ -48,7 +48,7 @@ class Link:
     """The way between one client and a target on this machine. Everything belongs to one event loop."""
 
     def __init__(self, target: int, *, frames: bool) -> None:
-        """`frames`: the streams are WebSockets, so that whole frames can be sent twice."""
+        """Take a port of the system's choice. `frames`: the streams are WebSockets, so frames can be sent twice."""
         self._target = target
         self._frames = frames
         self._pairs: set[_Pair] = set()
@@ -58,19 +58,20 @@ class Link:
         self._delay_s = 0.0
         self._refuses = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._socket = socket.create_server(("127.0.0.1", 0))
         self._server: asyncio.Server | None = None
-        self.port = 0
+        self.port: int = self._socket.getsockname()[1]
         self.faults_met = 0  # cuts and replays that really happened
         self.heal()
 
     async def start(self) -> None:
-        """Listen on a port of the system's choice."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        """Let clients through; until now they wait."""
+        self._server = await asyncio.start_server(self._serve, sock=self._socket)
 
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
+        self._socket.close()
         self.heal()
         self.reset()
         if self._tasks:

@@ -1,7 +1,6 @@
 """Runs episodes on a scratch cluster, many at a time, judges each, and reports."""
 
 import asyncio
-import contextlib
 import itertools
 import shutil
 import tempfile
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from retire_cluster.torture import evidence
 from retire_cluster.torture.checker import JUDGES, Counts, Violation, count, judge
 from retire_cluster.torture.history import History
 from retire_cluster.torture.lane import Lane
@@ -18,7 +18,7 @@ from retire_cluster.torture.processes import CannotStart, Server
 from retire_cluster.torture.scenario import AGENTS, FAULTS, SERVER_FAULTS, draw, draw_weather
 
 PROGRESS_S = 10.0
-_PROMISES = (*JUDGES, "I8", "settling", "server")
+_PROMISES = (*JUDGES, "I8", "settling", "server", "logs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,15 @@ class Report:
     endings: Counter[str] = field(default_factory=Counter)
     violations: list[tuple[int, Violation]] = field(default_factory=list)
 
-    def add(self, history: History) -> None:
-        """Judge an episode and count it."""
+    def add(self, history: History) -> list[Violation]:
+        """Judge an episode and count it; its violations."""
         self.episodes += 1
-        self.violations += [(history.number, violation) for violation in judge(history)]
+        found = judge(history)
+        self.violations += [(history.number, violation) for violation in found]
         sizes: Counts = count(history)
         self.counts.update({name: getattr(sizes, name) for name in Counts.__slots__})
         self.endings.update(story.row.status for story in history.stories if story.row is not None)
+        return found
 
     def complain(self, promise: str, what: str) -> None:
         """A violation that belongs to no episode."""
@@ -121,7 +123,8 @@ class _Run:
 
     async def _player(self, lane: Lane) -> None:
         while (number := self._next()) is not None:
-            self._report.add(await lane.play(draw(self._options.seed, number)))
+            for story in self._report.add(await lane.play(draw(self._options.seed, number))):
+                self._say(_told(number, story))
 
     def _next(self) -> int | None:
         """The next episode's number while there is to be one."""
@@ -152,8 +155,7 @@ class _Run:
 
     async def _stop(self) -> None:
         for lane in self._lanes:
-            with contextlib.suppress(AttributeError):  # one that was not started yet
-                await lane.stop()
+            await lane.stop()
         self._server.stop()
 
     def _conclude(self) -> None:
@@ -163,6 +165,9 @@ class _Run:
         verdict = self._server.database().integrity()
         if verdict != "ok":
             self._report.complain("server", f"the database is damaged: {verdict}")
+        for log in sorted(self._report.directory.glob("*.log")):
+            for line in evidence.errors(log):
+                self._report.complain("logs", f"{log.name} has: {line[:300]}")
 
 
 # --- what is printed ----------------------------------------------------------------------------------------------
@@ -186,18 +191,16 @@ def table(report: Report) -> list[str]:
     ]
     lines += [f"  {kind:<29} {report.faults[kind]}" for kind in (*FAULTS, *SERVER_FAULTS)]
     lines += ["judged by", f"  {', '.join(_PROMISES)}"]
-    return [*lines, *_stories(report)]
+    return [*lines, *(_told(number, violation) for number, violation in report.violations)]
 
 
 def _pairs(counts: Counter[str]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.most_common())
 
 
-def _stories(report: Report) -> list[str]:
-    return [
-        f"VIOLATION of {violation.promise} in episode {number}, task {violation.nonce or '-'}: {violation.what}"
-        for number, violation in report.violations
-    ]
+def _told(number: int, violation: Violation) -> str:
+    where = f"episode {number}, task {violation.nonce or '-'}"
+    return f"VIOLATION of {violation.promise} in {where}: {violation.what}"
 
 
 __all__ = ["CannotStart", "Options", "Report", "run", "table"]

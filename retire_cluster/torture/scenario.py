@@ -82,8 +82,8 @@ def draw_weather(seed: int, number: int) -> tuple[float, str, float]:
     """The server's fault of that number: seconds to wait before it, its kind, and for how long."""
     chance = random.Random(f"{seed}/server/{number}")  # noqa: S311 scenarios, not secrets
     if chance.random() < 0.7:
-        return chance.uniform(5, 14), "server killed", chance.uniform(0, 1.5)
-    return chance.uniform(5, 14), "server stopped", chance.uniform(1, 4)
+        return chance.uniform(7, 17), "server killed", chance.uniform(0, 1.5)
+    return chance.uniform(7, 17), "server stopped", chance.uniform(1, 4)
 
 
 def _task(chance: random.Random) -> PlannedTask:

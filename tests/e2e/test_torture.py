@@ -5,9 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.cluster import clean_environment
 
 ROOT = Path(__file__).parents[2]
+
+# A whole cluster starts, and a killed server may let leases last half a minute.
+pytestmark = pytest.mark.timeout(400)
 
 
 def torture(tmp_path: Path, *flags: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from retire_cluster.torture.checker import JUDGES, count, judge
 from retire_cluster.torture.history import (
     Asked,
     Capacity,
+    Change,
     Execution,
     History,
     OnDisk,
@@ -97,10 +99,28 @@ GOOD = Story(
     attempts=(first(), second()),
     executions=(run(A), run(B, started=105.1, last_sign=106.9, ended=True)),
 )
+
+
+def changes(*steps: str, id: str = "t1", number: int = 1) -> tuple[Change, ...]:  # noqa: A002
+    """The changes along a way of statuses, within one round."""
+    return tuple(Change(id=id, old=old, new=new, round=number) for old, new in pairwise(("", *steps)))
+
+
+def retried(*steps: str) -> tuple[Change, ...]:
+    """The changes after a retry of what failed in round 1."""
+    return tuple(Change(id="t1", old=old, new=new, round=2) for old, new in pairwise(("failed", *steps)))
+
+
+LIVED = {name: changes("offered", "running", "ended", id=name) for name in (A, B)}
 HISTORY = History(
     number=1,
     lease_s=2,
     stories=(GOOD,),
+    changes=(
+        *changes("queued", "assigned", "running", "queued", "assigned", "running", "success"),
+        *LIVED[A],
+        *LIVED[B],
+    ),
     capacities=(
         Capacity(device="ann", slots=2, memory_mb=512),
         Capacity(device="bob", slots=2, memory_mb=512),
@@ -109,8 +129,13 @@ HISTORY = History(
 )
 
 
-def story(**changes: Any) -> History:
-    return replace(HISTORY, stories=(replace(GOOD, **changes),))
+def story(**spoiled: Any) -> History:
+    """The good history with another story; its changes are kept where they still make sense."""
+    return replace(HISTORY, stories=(replace(GOOD, **spoiled),))
+
+
+def changed(*found: Change) -> History:
+    return replace(HISTORY, changes=found)
 
 
 def row(**changes: Any) -> StoredTask:
@@ -164,7 +189,15 @@ GOOD_HISTORIES = {
     "a time limit late on a device that stood still": replace(
         timed_out(130.0), outages=(Outage(device="ann", kind="stop", since=102.0, until=129.0),)
     ),
-    "a retry that the user asked for": RETRIED,
+    "a retry that the user asked for": replace(
+        RETRIED, changes=(*changes("queued", "assigned", "failed"), *retried("queued", "running", "success"))
+    ),
+    "a result that came back before anybody took the task": changed(
+        *changes("queued", "assigned", "queued", "success"),
+        *LIVED[A],
+        Change(id=A, old="ended", new="running", round=1),
+        Change(id=A, old="running", new="ended", round=1),
+    ),
     "work that must not repeat, repeated after its own failure": ONCE,
     "a late result kept": LATE,
     "a result on a killed agent's disk that arrived": replace(
@@ -203,16 +236,25 @@ BROKEN: dict[str, dict[str, History]] = {
             RETRIED,
             stories=(replace(RETRIED.stories[0], row=row(round=2, status="failed", result_attempt=A)),),
         ),
+        "a change the life cycle does not know": changed(*changes("queued", "running", "assigned")),
+        "a task that begins running": changed(*changes("running")),
+        "a success opened again": changed(
+            *changes("queued", "success"), Change(id="t1", old="success", new="queued", round=2)
+        ),
+        "a round without a retry's change": changed(Change(id="t1", old="queued", new="assigned", round=2)),
+        "an end left within its round": changed(*changes("queued", "failed", "queued")),
         "a round nobody asked for": story(row=row(round=2), attempts=(first(round=2), second(round=2))),
         "a retry that was confirmed and lost": story(asked=(SUBMITTED, RETRY)),
+        "it waits for a retry that is not allowed": story(seen=(seen(104.0, "pending"),)),
         "an attempt disappeared": story(
             seen=(seen(104.0, "running", shown(1, "running")), seen(105.0, "queued"))
         ),
         "a reported attempt changed": story(
+            max_retries=1,
             seen=(
                 seen(104.0, "pending", shown(1, outcome="failed")),
                 seen(105.0, "running", shown(1, "running")),
-            )
+            ),
         ),
     },
     "recorded twice": {
@@ -227,6 +269,9 @@ BROKEN: dict[str, dict[str, History]] = {
             ),
             row=row(status="failed"),
             seen=(),
+        ),
+        "an end stored twice": changed(
+            *changes("queued", "running", "failed", "queued", "running", "failed")
         ),
         "an end that changed": story(
             seen=(seen(108.0, "failed", completed_at="107"), seen(109.0, "success", **END))
@@ -246,6 +291,7 @@ BROKEN: dict[str, dict[str, History]] = {
     },
     "I3": {
         "two attempts at once": story(attempts=(first(ended_at=105.5), second())),
+        "two attempts at once by the changes": changed(*LIVED[A][:2], *LIVED[B]),
         "an attempt that never ended before the next": story(attempts=(first(ended_at=None), second())),
         "two live attempts in one answer": story(
             seen=(seen(106.0, "running", shown(1, "running"), shown(2, "offered")),)
@@ -294,10 +340,8 @@ BROKEN: dict[str, dict[str, History]] = {
         ),
         "more memory than there is": replace(
             HISTORY,
-            stories=tuple(
-                replace(GOOD, nonce=f"1.{index}", attempts=(first(memory_mb=300), second(result=printed(B))))
-                for index in range(2)
-            ),
+            stories=(replace(GOOD, attempts=(first(memory_mb=300), second(device="ann", memory_mb=300))),),
+            changes=(*LIVED[A][:2], *LIVED[B], *LIVED[A][2:]),
         ),
     },
     "I11": {
