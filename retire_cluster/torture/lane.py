@@ -165,7 +165,8 @@ class Lane:
             outages=tuple(item for device in self.devices for item in device.outages if item.until > began),
             troubles=tuple(item for item in list(self._server.troubles) if item.until > began),
             on_disk=tuple(item for device in self.devices for item in device.on_disk),
-            undelivered=tuple(item for device in self.devices for item in device.outbox()),
+            # A result that is just on its way is none; one that was waited for in vain is.
+            undelivered=tuple(item for device in self.devices for item in device.outbox() if unsettled),
             unsettled=tuple(unsettled),
         )
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import shutil
+import signal
 import tempfile
 import time
 from collections import Counter
@@ -19,6 +20,13 @@ from retire_cluster.torture.scenario import AGENTS, FAULTS, SERVER_FAULTS, draw,
 
 PROGRESS_S = 10.0
 _PROMISES = (*JUDGES, "I8", "settling", "server", "logs")
+
+
+class Interrupted(RuntimeError):
+    """SIGTERM came; every process is ended, nothing is proved."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(f"interrupted; logs and databases: {directory}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +73,13 @@ class Report:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Report:
-    """Everything from an empty directory to the report. Raises CannotStart."""
+    """Everything from an empty directory to the report. Raises CannotStart and Interrupted."""
     directory = Path(tempfile.mkdtemp(prefix="retire-cluster-torture-"))
     report = Report(options.seed, directory)
     try:
         asyncio.run(_Run(options, report, say).run())
+    except asyncio.CancelledError:
+        raise Interrupted(directory) from None
     finally:
         if not options.keep and report.passed:
             shutil.rmtree(directory, ignore_errors=True)
@@ -90,6 +100,10 @@ class _Run:
         self._began = 0.0
 
     async def run(self) -> None:
+        whole = asyncio.current_task()
+        assert whole is not None
+        # Ended by a signal it ends its processes first, as Ctrl-C has it already.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, whole.cancel)
         try:
             await self._server.start()
             for lane in self._lanes:
@@ -203,4 +217,4 @@ def _told(number: int, violation: Violation) -> str:
     return f"VIOLATION of {violation.promise} in {where}: {violation.what}"
 
 
-__all__ = ["CannotStart", "Options", "Report", "run", "table"]
+__all__ = ["CannotStart", "Interrupted", "Options", "Report", "run", "table"]

@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.e2e.cluster import clean_environment
+from tests.e2e.cluster import clean_environment, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,3 +51,19 @@ def test_the_end_of_its_time_ends_it(tmp_path: Path) -> None:
     assert re.search(r"^episodes +1 in ", done.stdout, re.MULTILINE)
     (kept,) = tmp_path.glob("retire-cluster-torture-*")
     assert (kept / "server" / "retire-cluster.sqlite3").exists()
+
+
+def test_ended_by_a_signal_it_leaves_no_process_behind(tmp_path: Path) -> None:
+    environment = clean_environment() | {
+        "TMPDIR": str(tmp_path),
+        "RETIRE_CLUSTER_DATA_DIR": str(tmp_path / "real"),
+    }
+    command = [sys.executable, "manage.py", "torture", "--episodes", "50", "--agents", "4"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as running:
+        whole = psutil.Process(running.pid)
+        until(lambda: len(whole.children()) >= 5, "a server and four agents")
+        children = whole.children(recursive=True)
+        running.terminate()
+        assert "interrupted; logs and databases:" in running.communicate(timeout=60)[1]
+    assert running.returncode == 1
+    until(lambda: not any(child.is_running() for child in children), "the end of all its processes")

@@ -34,7 +34,7 @@ class Command(BaseCommand):
         self.stdout.write(f"seed {chosen.seed}: {chosen.agents} agents on a scratch cluster")
         try:
             report = runner.run(chosen, self._say)
-        except runner.CannotStart as error:
+        except (runner.CannotStart, runner.Interrupted) as error:
             raise CommandError(str(error)) from None
         self.stdout.write("\n".join(["", *runner.table(report)]))
         if chosen.keep or not report.passed:
