@@ -16,7 +16,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-postgres test-redis test-packaging test-browser test-fuzz check fmt lock openapi clean
+.PHONY: help run test test-fast test-postgres test-redis test-packaging test-browser test-fuzz test-chaos check fmt lock openapi clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ test-browser: $(VENV)/.installed-test ## what needs a browser, Node or curl (apt
 
 test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI document
 	$(BIN)/python -m pytest tests/fuzz $(ARGS)
+
+test-chaos: $(VENV)/.installed-test ## the delivery guarantees under faults, in 200 episodes (longer: ARGS="--seconds 3600")
+	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && RETIRE_CLUSTER_DATA_DIR="$$data" \
+		$(BIN)/python manage.py torture --agents 40 $(ARGS)
+	$(BIN)/python -m pytest tests/chaos
 
 check: $(VENV)/.installed-dev ## format, lint, types, layers, migrations, deployment checks, lock files
 	$(BIN)/ruff format --check $(SOURCES)

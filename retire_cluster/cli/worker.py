@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from retire_cluster import __version__
 from retire_cluster.agent import config as settings
 from retire_cluster.agent.address import parse_address
-from retire_cluster.agent.config import AgentConfig
+from retire_cluster.agent.config import AgentConfig, Timing
 from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
 from retire_cluster.agent.execution.handlers import offered_types
 from retire_cluster.agent.runtime import Runtime
@@ -173,9 +174,9 @@ def _token(options: _Options, flags: argparse.Namespace) -> str | None:
     return token or options.get("token_file", settings.read_token_file)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the agent until it is stopped; returns the exit code."""
-    code = _main(argv)
+def main(argv: list[str] | None = None, timing: Timing | None = None) -> int:
+    """Run the agent until it is stopped; returns the exit code. `timing` replaces the usual durations."""
+    code = _main(argv, timing or Timing())
     _abandon_threads(code)
     return code
 
@@ -192,14 +193,14 @@ def _abandon_threads(code: int) -> None:
                 os._exit(code)
 
 
-def _main(argv: list[str] | None) -> int:
+def _main(argv: list[str] | None, timing: Timing) -> int:
     flags = build_parser().parse_args(argv)
     try:
         options = _Options(flags, os.environ)
         _set_up_logging(debug=options.is_set("debug"))
         if flags.test is not None:
             return _run(_test(flags, options))
-        return _run(_work(build_config(flags, os.environ)))
+        return _run(_work(replace(build_config(flags, os.environ), timing=timing)))
     except ConfigError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return ExitCode.USAGE
