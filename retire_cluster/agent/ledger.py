@@ -181,8 +181,10 @@ class Ledger:
 
         Called once a period, each id is kept for one to two periods, whatever any clock says.
         """
-        forgotten = tuple(self._older)
-        self._older, self._over = self._over, {}
+        # What still ends is kept: forgotten, it could be started again beside its old self.
+        kept = {attempt: mark for attempt, mark in self._older.items() if attempt in self._stopping}
+        forgotten = tuple(attempt for attempt in self._older if attempt not in kept)
+        self._older, self._over = self._over | kept, {}
         return [Forget(forgotten)] if forgotten else []
 
     # --- what is asked --------------------------------------------------------------------------------------
