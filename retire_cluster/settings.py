@@ -157,6 +157,7 @@ SILENCED_SYSTEM_CHECKS = [
     # A home cluster is reached over plain HTTP on a LAN; TLS is the gateway's and the proxy's business.
     "security.W004",
     "security.W008",
+    "security.W010",
     "security.W012",
     "security.W016",
     "security.W020",

@@ -35,7 +35,8 @@ from tasks.scheduling.planner import (
 from tasks.scheduling.profiles import ProfileKey, from_canonical
 
 OFFER_S = 10.0  # an offer unanswered for so long is returned
-PROBED_PROFILES = 64  # of those that fit, by the rank of their first task
+PROBED_PROFILES = 64  # of those that fit and find room, by the rank of their first task
+JUDGED_PROFILES = 1024  # a step looks no further for them than this
 PROSPECTS = 64  # of the devices that fit, by id: one of them is held for a wide task
 CONSIDERED_DEVICES = 256  # a step looks at no more free devices than this
 TAKES_TASKS = "online AND NOT cordoned AND paused_reason = ''"
@@ -95,13 +96,14 @@ def place(ledger: Ledger, connected: Sequence[DeviceView], matcher: Matcher) -> 
         return [], True
     queued = heads()
     profiles = matcher.load(profile_id for profile_id, _ in queued)
-    wanted = _fitting(queued, connected, profiles, matcher)[:PROBED_PROFILES]
+    fitting = _fitting(queued, connected, profiles, matcher)
+    wanted = _probed(fitting, profiles, free, matcher)
     devices = _confirm(
         [device for device in free if any(matcher.fits(item, device.signature) for item in wanted)]
     )
     roomy = [item for item in wanted if _has_room(item, profiles[item], devices, matcher)]
     if not roomy:
-        return [], bool(wanted)
+        return [], bool(fitting)
     room = sum(device.free_slots for device in devices)
     candidates = _candidates(ledger, roomy, room)
     cramped = [item for item in wanted if item not in roomy and is_wide(profiles[item])]
@@ -111,7 +113,7 @@ def place(ledger: Ledger, connected: Sequence[DeviceView], matcher: Matcher) -> 
     online = {item: sum(matcher.fits(item, device.signature) for device in connected) for item in wanted}
     made = plan(candidates, devices, profiles, matcher.fits, online, prospects)
     left = len(candidates) - len(made.placements)
-    return _claim(ledger, made.placements), left > 0 or len(candidates) >= room or len(roomy) < len(wanted)
+    return _claim(ledger, made.placements), left > 0 or len(candidates) >= room or len(roomy) < len(fitting)
 
 
 def heads() -> list[tuple[int, int]]:
@@ -150,6 +152,21 @@ def _fitting(
         for profile_id, _ in queued
         if profile_id in profiles and any(matcher.fits(profile_id, signature) for signature in signatures)
     ]
+
+
+def _probed(
+    fitting: Sequence[int], profiles: dict[int, ProfileKey], free: Sequence[DeviceView], matcher: Matcher
+) -> list[int]:
+    """Those whose tasks are looked at: the first that find room, and the first for which some may be kept free.
+
+    Only these: however many wait in front for more room than there is, whoever fits behind them is found.
+    """
+    judged = fitting[:JUDGED_PROFILES]
+    roomy = {item for item in judged if _has_room(item, profiles[item], free, matcher)}
+    first = [item for item in judged if item in roomy][:PROBED_PROFILES]
+    cramped = [item for item in judged if item not in roomy and is_wide(profiles[item])][:PROBED_PROFILES]
+    chosen = {*first, *cramped}
+    return [item for item in judged if item in chosen]
 
 
 def _confirm(devices: Sequence[DeviceView]) -> list[DeviceView]:

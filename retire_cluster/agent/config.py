@@ -15,7 +15,7 @@ from retire_cluster.protocol.states import Role
 
 DEFAULT_DATA_DIR = "~/.retire-cluster"
 MAX_TAGS = 32
-MAX_SLOTS = 4096
+MAX_SLOTS = 512  # what an agent holds has to fit into the first frame of a connection
 MAX_TOKEN = 256
 LOWEST_LIMIT_C, HIGHEST_LIMIT_C = 20, 120
 _DEVICE_ID = get_args(DeviceId)[1]

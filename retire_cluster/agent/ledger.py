@@ -194,6 +194,11 @@ class Ledger:
         """How many attempts run, wait or still end: each occupies a slot."""
         return len(self._waiting) + len(self._running) + len(self._stopping)
 
+    @property
+    def size(self) -> int:
+        """How many attempts are held."""
+        return len(self._waiting) + len(self._running) + len(self._finished)
+
     def held(self) -> list[tuple[str, HeldState]]:
         """The attempts to report: waiting, running, and finished without acknowledgement."""
         return [

@@ -159,7 +159,7 @@ class Runtime:
             address = self._config.join[turn % len(self._config.join)]
             self._has_joined = False
             began = loop.time()
-            ending = await self._visit(address, internet)
+            ending = await self._try(address, internet)
             if self._stopping.is_set():
                 return
             verdict = judge(ending, self._config.timing)
@@ -167,6 +167,16 @@ class Runtime:
                 self._backoff.reset()
             turn += 0 if self._has_joined and verdict.same_address else 1
             await self._obey(verdict, address)
+
+    async def _try(self, address: Address, internet: "asyncio.Task[None]") -> Ending:
+        """One connection, until it ends. A defect costs the connection and is told; the agent goes on."""
+        try:
+            return await self._visit(address, internet)
+        except AgentExit:
+            raise
+        except Exception as error:
+            logger.exception("a defect of this agent ended the connection")
+            return f"an internal error: {error}"
 
     async def _visit(self, address: Address, internet: "asyncio.Task[None]") -> Ending:
         """One connection to the address, until it ends."""

@@ -37,7 +37,7 @@ from retire_cluster.protocol.messages import (
 )
 from retire_cluster.protocol.states import HeldState
 
-MAX_HELD = 4096  # what one message may list
+MAX_HELD = 640  # attempts, results that nobody took included: they fit into the first frame of a connection
 WORK = (Assign, Go, Cancel, Stop, ResultAck, OutputAck)
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,11 @@ class Workbench:
         """What the gateway is told at register and in every heartbeat."""
         now = self._clock()
         return tuple(
-            Held(attempt=attempt, state=state, age_s=max(0.0, now - self._accepted_at.get(attempt, now)))
+            Held(
+                attempt=attempt,
+                state=state,
+                age_s=round(max(0.0, now - self._accepted_at.get(attempt, now)), 1),
+            )
             for attempt, state in self._ledger.held()[:MAX_HELD]
         )
 
@@ -168,6 +172,8 @@ class Workbench:
             return self.paused_reason
         if task_type not in self.handlers:
             return f"this device does not offer {task_type!r}"
+        if self._ledger.size >= MAX_HELD:
+            return f"{MAX_HELD} attempts are held, most of them with results that were not acknowledged yet"
         if self._ledger.active >= self.slots:
             return f"no free slot: {self._ledger.active} of {self.slots} are in use"
         return None

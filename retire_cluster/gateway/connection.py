@@ -10,11 +10,12 @@ from retire_cluster.gateway.budget import Budget
 from retire_cluster.gateway.guard import REGISTER_WITHIN_S, Guard
 from retire_cluster.gateway.inputs import Closed, Input, Opened, Received
 from retire_cluster.protocol import codec
-from retire_cluster.protocol.messages import Error, Goodbye, Message, Register, Welcome
+from retire_cluster.protocol.messages import Assign, Error, Goodbye, Message, Register, Welcome
 
 MAX_BAD_FRAMES = 5  # per connection; after that it is closed
 MAX_FRAMES_IN_FLIGHT = 8  # read, but not committed yet; beyond it the socket is not read
 MAX_QUEUED_OUT = 20_000  # messages an agent may leave unread before it is cut off
+MAX_QUEUED_PAYLOADS = 32 * 1024 * 1024  # characters of payloads, likewise
 POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
 NORMAL = 1000
@@ -46,6 +47,7 @@ class Connection:
         self._guard = guard
         self._budget: Budget | None = None  # once the device proved who it is
         self._outgoing: asyncio.Queue[Message] = asyncio.Queue()
+        self._queued_payloads = 0  # characters
         self._in_flight = asyncio.Semaphore(MAX_FRAMES_IN_FLIGHT)
         self._closing: Goodbye | None = None
         self._bad_frames = 0
@@ -62,7 +64,8 @@ class Connection:
                 self._trust()
                 self._budget = self._guard.budgets.of(message.device_id)
             self._outgoing.put_nowait(message)
-        if self._outgoing.qsize() > MAX_QUEUED_OUT:
+            self._queued_payloads += _payload_size(message)
+        if self._outgoing.qsize() > MAX_QUEUED_OUT or self._queued_payloads > MAX_QUEUED_PAYLOADS:
             self.close(Goodbye(code="protocol_error", reason="the agent does not read what it is sent"))
 
     def close(self, goodbye: Goodbye) -> None:
@@ -216,11 +219,16 @@ class Connection:
             messages = [await self._outgoing.get()]
             while not self._outgoing.empty():
                 messages.append(self._outgoing.get_nowait())
+            self._queued_payloads -= sum(map(_payload_size, messages))
             for frame in codec.encode(messages):
                 await self._send({"type": "websocket.send", "text": frame})
             if isinstance(messages[-1], Goodbye):
                 await self._send({"type": "websocket.close", "code": _close_code(messages[-1])})
                 return
+
+
+def _payload_size(message: Message) -> int:
+    return len(message.payload_json) if isinstance(message, Assign) else 0
 
 
 def _close_code(goodbye: Goodbye) -> int:

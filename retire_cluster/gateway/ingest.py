@@ -22,7 +22,7 @@ from retire_cluster.gateway import streaks, translate
 from retire_cluster.gateway.deadlines import Deadlines, Enforcement
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Opened, Received
 from retire_cluster.gateway.intents import Intents
-from retire_cluster.gateway.sessions import DECLINED_HOLD_S, Link, Session, Sessions
+from retire_cluster.gateway.sessions import Link, Session, Sessions
 from retire_cluster.protocol import messages as wire
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Outcome, Verdict
 from tasks import output, placement, reservations, rules, sweep
@@ -301,7 +301,7 @@ class Batch:
         self.effects.say(session.link, wire.HeartbeatAck())
 
     def _accepted(self, session: Session, message: wire.Accepted) -> None:
-        session.unanswered = 0
+        session.unanswered = session.declined = 0
         for attempt_id in message.attempts:
             pair = self._own(session, attempt_id)
             step = pair and rules.accept(
@@ -316,7 +316,7 @@ class Batch:
                 self.effects.say(session.link, wire.Go(attempts=(attempt_id,)))
 
     def _declined(self, session: Session, message: wire.Declined) -> None:
-        session.hold_until = time.monotonic() + DECLINED_HOLD_S
+        session.hold(time.monotonic())
         pair = self._own(session, message.attempt)
         if pair is not None and pair[1].state is AttemptState.OFFERED and pair[1].session == session.number:
             self._lose(pair, f"the device declined: {message.reason}")

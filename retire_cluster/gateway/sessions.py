@@ -14,7 +14,10 @@ from tasks.reservations import with_free
 from tasks.rules import AttemptRow
 from tasks.scheduling.planner import DeviceView
 
-DECLINED_HOLD_S = 1.0  # a device that declined is left alone for so long
+DECLINED_HOLD_S = (
+    1.0  # a device that declined is left alone for so long, doubled with each further time in a row
+)
+LONGEST_HOLD_S = 60.0
 
 
 class Link(Protocol):
@@ -45,12 +48,18 @@ class Session:
     stored_pause: str = ""  # what of it is committed
     streak: Streak = field(default_factory=Streak)  # of fast failures
     hold_until: float = 0.0
+    declined: int = 0  # times in a row
     unanswered: int = 0  # offers in a row
     opened_at: float = field(default_factory=time.monotonic)
     cancels_sent: set[UUID] = field(default_factory=set)
     withdrawn: set[UUID] = field(default_factory=set)  # taken away from the agent, which is told to stop them
     pings: dict[UUID, float] = field(default_factory=dict)  # unanswered ones, and when they left (monotonic)
     config_version: int = 0  # of the settings the agent was told
+
+    def hold(self, now: float) -> None:
+        """It declined: offer it nothing for a while. `now` is monotonic."""
+        self.hold_until = now + min(LONGEST_HOLD_S, DECLINED_HOLD_S * 2 ** min(self.declined, 10))
+        self.declined += 1
 
     @property
     def device_id(self) -> str:

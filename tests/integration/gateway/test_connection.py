@@ -297,3 +297,33 @@ def test_binary_frames_are_unusable() -> None:
         assert "text, not binary" in peer.goodbye.reason
 
     run(scenario)
+
+
+def test_an_agent_that_takes_slots_and_reads_nothing_does_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_QUEUED_PAYLOADS", 1000)
+    order = wire.Assign(
+        attempt="0" * 32, task="0" * 32, task_type="echo", payload_json="x" * 400, timeout_s=60
+    )
+
+    async def scenario() -> None:
+        peer = Peer(Guard())
+        peer.say(REGISTER)
+        await asyncio.wait_for(_until(lambda: peer.heard() == [WELCOME]), 20)
+        peer.connection.send([order, order])
+        await asyncio.wait_for(_until(lambda: peer.heard().count(order) == 2), 20)
+        peer.connection.send([order, order])  # what was written does not count any more
+        await asyncio.wait_for(_until(lambda: peer.heard().count(order) == 4), 20)
+        peer.connection.send([order] * 3)
+        await peer.over()
+        goodbye = peer.heard()[-1]
+        assert isinstance(goodbye, wire.Goodbye)
+        assert goodbye.reason == "the agent does not read what it is sent"
+
+    asyncio.run(scenario())
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)

@@ -141,3 +141,18 @@ def test_a_backlog_of_narrow_tasks_pays_nothing_for_it(cluster: Cluster) -> None
     young = statements()
     Task.objects.update(ready_at=db.now() - timedelta(hours=1))
     assert statements() == young
+
+
+def test_any_number_of_profiles_without_room_in_front_hold_nobody_up(cluster: Cluster) -> None:
+    """Each of a hundred wants a device that is busy; what fits the free one behind them runs."""
+    big = cluster.join("big", slots=4, capabilities=FOUR)
+    submit(4)
+    cluster.step()
+    assert len(orders(big)) == 4
+    for megabytes in range(1, 101):
+        submit(min_cpu_cores=2, min_memory_gb=megabytes / 1024, priority="urgent")
+    small = cluster.join("small", slots=1, capabilities=ONE)
+    (modest,) = submit()
+    cluster.step()
+    assert len(orders(small)) == 1
+    assert status(modest) == "assigned"
