@@ -13,7 +13,9 @@ from clusterconfig.filters import AuditFilter
 from clusterconfig.keys import Scope
 from clusterconfig.models import ApiKey, AuditEntry, JoinToken
 from clusterconfig.permissions import actor, needs
-from retire_cluster.api.errors import ApiError, ErrorCode, Failure, FieldError, invalid, not_found
+from retire_cluster.api.errors import ApiError, ErrorCode, Failure, not_found
+from retire_cluster.api.parameters import flag
+from retire_cluster.api.validation import ObjectReader
 
 
 class KeyViewSet(GenericViewSet[ApiKey]):
@@ -55,8 +57,9 @@ class KeyViewSet(GenericViewSet[ApiKey]):
 
     def destroy(self, request: Request, pk: str) -> Response:
         """Revoke. One's own key only with `?own=true`: by mistake it would lock its holder out."""
+        ObjectReader(request.data).finish()
         now = timezone.now()
-        own_too = _means_own(request)
+        own_too = flag(request, "own")
         try:
             row = keys.revoke(_key(pk).pk, now=now, actor=actor(request), own_too=own_too)
         except keys.OwnKeyError:
@@ -98,6 +101,7 @@ class JoinTokenViewSet(GenericViewSet[JoinToken]):
 
     def destroy(self, request: Request, pk: str) -> Response:
         """Revoke: devices that joined with it stay."""
+        ObjectReader(request.data).finish()
         now = timezone.now()
         row = tokens.revoke(_token(pk).pk, now=now, actor=actor(request))
         return Response(serializers.token_row(row, now=now))
@@ -120,14 +124,6 @@ class AuditViewSet(GenericViewSet[AuditEntry]):
     def list(self, request: Request) -> Response:
         page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
         return self.get_paginated_response([serializers.audit_row(row) for row in page or []])
-
-
-def _means_own(request: Request) -> bool:
-    """`?own=true`."""
-    text = request.query_params.get("own", "") or "false"
-    if text.lower() not in ("true", "false"):
-        raise invalid(FieldError("own", "must be true or false"))
-    return text.lower() == "true"
 
 
 def _key(text: str) -> ApiKey:

@@ -17,6 +17,7 @@ class DeviceAdmin(ReadOnlyAdmin):
         "slots",
         "cpu_count",
         "memory_mb",
+        "paused_reason",
         "cordoned",
         "draining",
         "registered_at",

@@ -49,10 +49,19 @@ class Device(models.Model):
     )
     join_token = models.ForeignKey("clusterconfig.JoinToken", null=True, on_delete=models.SET_NULL)
     session = models.PositiveBigIntegerField(default=0, help_text="Grows with every accepted connection")
+    link_no = models.PositiveBigIntegerField(
+        default=0, help_text="The newest session the device confirmed to have stored; 0 before the first"
+    )
     run_id = models.CharField(max_length=32, default="", help_text="Random per agent process")
     gateway = models.ForeignKey(Gateway, null=True, on_delete=models.SET_NULL)
     online = models.BooleanField(default=False)
     status_reason = models.CharField(max_length=500, default="", blank=True)
+    paused_reason = models.CharField(
+        max_length=500,
+        default="",
+        blank=True,
+        help_text="Why its agent takes no new task, in its own words; empty: it takes them",
+    )
     cordoned = models.BooleanField(default=False)
     cordon_reason = models.CharField(max_length=500, default="", blank=True)
     draining = models.BooleanField(default=False, help_text="Cordoned, and what runs is to end")

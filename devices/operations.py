@@ -3,6 +3,7 @@
 Each is a level, not an event: gateways read the rows on the hint, and again each second.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +32,21 @@ def cordon(device_id: str, *, reason: str, actor: Actor) -> Device:
     """Place nothing new on the device; what runs goes on, and a drain ends. Raises Device.DoesNotExist."""
     state = {"cordoned": True, "cordon_reason": reason, "draining": False, "drain_deadline": None}
     return _change(device_id, "device.cordon", state, actor=actor, now=db.now())
+
+
+def cordon_failing(device_id: str, *, reason: str, able: Collection[str]) -> bool:
+    """Cordon by the cluster itself; whether it did.
+
+    Not where an operator was first, and not unless one of the `able` devices is in service: else the tasks may
+    be to blame, and a cluster without devices helps nobody.
+    """
+    with db.write_transaction():
+        device = Device.objects.members().select_for_update().filter(id=device_id).first()
+        others = Device.objects.in_service().filter(id__in=able).exclude(id=device_id)
+        if device is None or device.cordoned or not others.exists():
+            return False
+        cordon(device_id, reason=reason, actor=audit.SYSTEM)
+    return True
 
 
 def uncordon(device_id: str, *, reason: str, actor: Actor) -> Device:
@@ -65,6 +81,7 @@ def remove(device_id: str, *, actor: Actor) -> Removal:
         removal = Removal(device.id, now, device.online)
         device.disconnected_at = now if device.online else device.disconnected_at
         device.online, device.status_reason = False, "removed from the cluster"
+        device.paused_reason = ""
         device.secret_digest, device.removed_at = NO_SECRET, now
         device.save()
         audit.record(

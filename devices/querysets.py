@@ -40,6 +40,10 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Devices that belong to the cluster; a removed one only keeps its name in the history."""
         return self.filter(removed_at=None)
 
+    def in_service(self) -> "DeviceQuerySet":
+        """Members that take new tasks now: connected, neither paused nor cordoned."""
+        return self.members().filter(online=True, cordoned=False, paused_reason="")
+
     def newest(self) -> "DeviceQuerySet":
         return self.order_by("-registered_at", "id")
 

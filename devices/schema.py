@@ -27,7 +27,9 @@ class DeviceSchema(serializers.Serializer[Any]):
     role = serializers.ChoiceField(choices=[item.value for item in Role])
     platform = serializers.ChoiceField(choices=[item.value for item in Platform])
     status = serializers.ChoiceField(choices=CONNECTION)
-    status_reason = serializers.CharField(help_text="Empty while in full service")
+    status_reason = serializers.CharField(
+        help_text="Why it is offline, paused by its owner's limits, or cordoned; empty in full service"
+    )
     ip_address = serializers.CharField(allow_null=True)
     last_heartbeat = serializers.DateTimeField(allow_null=True)
     uptime = serializers.CharField(allow_null=True, help_text="Of the machine, such as 2h 30m")

@@ -130,7 +130,8 @@ def _status(device: Device) -> str:
 
 def _reason(device: Device, load: Load) -> str:
     """Why the device is offline or takes no new task; empty when it is in full service."""
-    return "; ".join(filter(None, (device.status_reason, _out_of_service(device, load))))
+    paused = f"paused: {device.paused_reason}" if device.paused_reason else ""
+    return "; ".join(filter(None, (device.status_reason, paused, _out_of_service(device, load))))
 
 
 def _out_of_service(device: Device, load: Load) -> str:

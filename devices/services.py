@@ -1,17 +1,27 @@
 """What happens to devices: joining, connecting, leaving. Callers hold a write transaction where it says so."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from clusterconfig import audit, tokens
 from clusterconfig import services as config
-from clusterconfig import tokens
 from clusterconfig.models import JoinToken
+from devices import links
 from devices.capacity import Signature, allocatable_memory_mb
 from devices.models import Device, Gateway
 from retire_cluster.credentials import DEVICE_SECRET_PREFIX, digest, matches, new_secret
 from retire_cluster.protocol.messages import PROTOCOL_VERSION, Capabilities, Register
+
+MAX_PAUSE_WORDS = 500  # characters
+COPIED = (
+    "a second agent used a copy of this device's data, or the data was restored from a backup, and was refused: "
+    "find out which machine is the real one, then uncordon, or remove the device and join anew"
+)
+OLDER = (
+    "its data is older than what this device last connected with: it is a copy, or was restored from a backup"
+)
 
 
 class Refused(Exception):
@@ -40,6 +50,7 @@ def register(
     device = Device.objects.select_for_update().filter(id=message.device_id).first()
     secret = None
     if device is not None and _proved(device, message):
+        _check_link(device, message, address=address, now=now)
         token = device.join_token
         device.secret_confirmed = True
     else:
@@ -47,14 +58,15 @@ def register(
         secret = new_secret(DEVICE_SECRET_PREFIX)
         device = device or Device(id=message.device_id, registered_at=now)
         device.secret_digest, device.secret_confirmed = digest(secret), False
-        device.join_token, device.removed_at = token, None
+        device.join_token, device.removed_at, device.link_no = token, None, 0
         device.cordoned, device.draining, device.drain_deadline = False, False, None
     _check_room(device)
     new_run = device.run_id != message.run_id
     _describe(device, message, token)
-    device.session += 1
+    device.session = links.following(device.session, message.link_no)
     device.run_id, device.ip_address, device.gateway_id = message.run_id, address, gateway_id
     device.online, device.status_reason, device.connected_at = True, "", now
+    device.paused_reason = pause_words(message.paused_reason)
     device.save()
     return Registration(device, secret, new_run)
 
@@ -70,12 +82,41 @@ def proof_key(device_id: str) -> str:
     return known.first() or digest(new_secret(DEVICE_SECRET_PREFIX))
 
 
+def confirm_link(device_id: str, session: int) -> None:
+    """The device stored the number of this session: older ones are a copy's from now on."""
+    Device.objects.filter(id=device_id, session=session).update(link_no=session)
+
+
 def disconnect(device_id: str, session: int, *, reason: str, now: datetime) -> bool:
     """Mark offline, unless the device has connected anew since (then the verdict is void)."""
     changed = Device.objects.filter(id=device_id, session=session, online=True).update(
-        online=False, status_reason=reason[:500], disconnected_at=now
+        online=False, status_reason=reason[:500], paused_reason="", disconnected_at=now
     )
     return bool(changed)
+
+
+def note_pause(device_id: str, session: int, words: str) -> None:
+    """The device takes no new task for this reason, or, with "", takes them again. Void for an old session."""
+    Device.objects.filter(id=device_id, session=session, online=True).update(paused_reason=words)
+
+
+def pause_words(reason: str | None) -> str:
+    """An agent's reason to take no new task, as one printable line; "" exactly when it takes them."""
+    if reason is None:
+        return ""
+    line = " ".join("".join(char if char.isprintable() else " " for char in reason).split())
+    return line[:MAX_PAUSE_WORDS] or "the device gives no reason"
+
+
+def take_out_of_service(
+    device_id: str, *, reason: str, now: datetime, action: str = "device.cordon", address: str = ""
+) -> None:
+    """Cordon a device because of what it did; the reason tells an operator. On record, once for each reason."""
+    reason = reason[:500]
+    known = Device.objects.filter(id=device_id).exclude(cordoned=True, cordon_reason=reason)
+    if known.update(cordoned=True, cordon_reason=reason):
+        details = {"reason": reason, **({"from": address} if address else {})}
+        audit.record(action, device_id, actor=audit.SYSTEM, now=now, details=details)
 
 
 def to_dismiss(gateway_id: UUID) -> list[str]:
@@ -100,7 +141,7 @@ def start_gateway(gateway: Gateway, *, alone: bool, now: datetime) -> None:
     if alone:
         Gateway.objects.filter(stopped_at=None).update(stopped_at=now)
         Device.objects.filter(online=True).update(
-            online=False, status_reason="the gateway was restarted", disconnected_at=now
+            online=False, status_reason="the gateway was restarted", paused_reason="", disconnected_at=now
         )
     gateway.save(force_insert=True)
 
@@ -109,7 +150,7 @@ def stop_gateway(gateway_id: UUID, *, now: datetime) -> None:
     """Record a gateway's orderly end."""
     Gateway.objects.filter(id=gateway_id).update(stopped_at=now)
     Device.objects.filter(gateway_id=gateway_id, online=True).update(
-        online=False, status_reason="the gateway was stopped", disconnected_at=now
+        online=False, status_reason="the gateway was stopped", paused_reason="", disconnected_at=now
     )
 
 
@@ -165,6 +206,20 @@ def _proved(device: Device, message: Register) -> bool:
     return False  # it joined, but the answer with its secret never arrived
 
 
+def _check_link(device: Device, message: Register, *, address: str, now: datetime) -> None:
+    """Tell a copy of the device's data from the original. A copy is refused and the device cordoned: one of the two
+    is not what the operator thinks it is. Raises Refused."""
+    shown, same_run = message.link_no, message.run_id == device.run_id
+    verdict = links.judge(shown, confirmed=device.link_no, same_run=same_run)
+    if verdict is links.LinkVerdict.COPIED:
+        take_out_of_service(device.id, reason=COPIED, now=now, action="device.copied", address=address)
+        raise Refused("cloned", OLDER)
+    if verdict is links.LinkVerdict.LATE:
+        raise Refused("replaced", "this very agent has a newer connection")
+    if shown:
+        device.link_no = shown
+
+
 def _admit(
     device: Device | None, message: Register, *, now: datetime, reusable_token: str
 ) -> JoinToken | None:
@@ -206,4 +261,6 @@ def _describe(device: Device, message: Register, token: JoinToken | None) -> Non
 
 
 def _capabilities(seen: Capabilities) -> dict[str, Any]:
-    return {**asdict(seen), "gpu_names": list(seen.gpu_names)}
+    named = {field.name for field in fields(Capabilities)}
+    unknown = {name: why for name, why in seen.unknown.items() if name in named}
+    return {**asdict(seen), "gpu_names": list(seen.gpu_names), "unknown": unknown}

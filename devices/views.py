@@ -50,6 +50,7 @@ class DeviceViewSet(GenericViewSet[Device]):
 
     def destroy(self, request: Request, pk: str) -> Response:
         """Remove the device for good: its credential is revoked, its tasks go to others, its agent ends."""
+        ObjectReader(request.data).finish()
         device = find(pk)
         removal = _existing(pk, lambda: operations.remove(device.pk, actor=actor(request)))
         return Response(serializers.device_removal(removal))

@@ -26,6 +26,7 @@ from devices.models import Gateway
 from retire_cluster import db, ops, waiters
 from retire_cluster.agent.address import Address
 from retire_cluster.agent.config import AgentConfig
+from retire_cluster.agent.errors import AgentExit, ExitCode
 from retire_cluster.agent.runtime import Runtime
 from retire_cluster.asgi import application
 from retire_cluster.celery_thread import CeleryThread
@@ -233,13 +234,22 @@ async def _local_node(shape: Shape, died: Any) -> AsyncIterator[None]:
     assert shape.gateway is not None
     runtime = Runtime(local_node_config(shape, shape.gateway))
     task = asyncio.create_task(runtime.run(), name="local node")
-    task.add_done_callback(lambda done: died("local node", None if done.cancelled() else done.exception()))
+    task.add_done_callback(lambda done: _local_node_ended(done, died))
     try:
         yield
     finally:
         runtime.stop()
         with contextlib.suppress(BaseException):  # reported by the callback already
             await asyncio.wait_for(task, STOP_S)
+
+
+def _local_node_ended(done: "asyncio.Task[None]", died: Any) -> None:
+    """An operator who removes the local node does not mean the cluster: it goes on, at the next start too."""
+    error = None if done.cancelled() else done.exception()
+    if isinstance(error, AgentExit) and error.code is ExitCode.REVOKED:
+        logger.warning("the server goes on without its local node: %s", error, extra={"action": "local-node"})
+    else:
+        died("local node", error)
 
 
 def local_node_config(shape: Shape, gateway: Listener) -> AgentConfig:

@@ -114,7 +114,8 @@ class HttpBridge:
     def _serve(self, scope: Scope, body: bytes, size: int) -> Reply | tuple[Response, Pending]:
         """In a pool thread: the whole request; a pending response comes back unfinished."""
         query = quote(scope.get("query_string", b""), safe=_ASCII)  # raw bytes beyond ASCII are legal here
-        request = ASGIRequest({**scope, "query_string": query}, io.BytesIO(body))
+        headers = [_readable(name, value) for name, value in scope["headers"]]
+        request = ASGIRequest({**scope, "query_string": query, "headers": headers}, io.BytesIO(body))
         request.META[BRIDGED] = True
         request.META["CONTENT_LENGTH"] = str(size)
         response = self._loaded().respond(request)
@@ -138,12 +139,19 @@ class HttpBridge:
                 await self._pool.run(reply.response.close)
 
 
+def _readable(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """The header as Django can take it."""
+    if name != b"content-type":
+        return name, value
+    return name, bodies.readable_type(value.decode("latin-1")).encode("latin-1")
+
+
 async def _read_body(scope: Scope, receive: Receive) -> tuple[bytes, int]:
     """The body and its size; beyond the limit nothing is kept, and the size says that it was too much."""
     limit = bodies.limit(scope["path"])
-    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    if declared.isdigit() and int(declared) > limit:
-        return b"", int(declared)
+    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    if (declared := bodies.declared(length.decode("latin-1"))) > limit:
+        return b"", declared
     chunks: list[bytes] = []
     size = 0
     while True:

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retire_cluster.credentials import mask
+from retire_cluster.protocol.text import UNSEEN
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request being served in this context; empty outside of one."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL_IN_LINES = re.compile(r"(?![\t\n])" + UNSEEN.pattern)
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
@@ -58,13 +59,13 @@ class PlainFormatter(logging.Formatter):
         stamp = self.formatTime(record, "%H:%M:%S")
         line = f"{stamp} {record.levelname} {record.name}: {message}{' ' if facts else ''}{facts}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + _printable(self.formatException(record.exc_info), _CONTROL_IN_LINES)
         return mask(line)
 
 
-def _printable(text: str) -> str:
-    """Control characters escaped: what a client sent must not forge lines or drive the terminal."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+def _printable(text: str, control: re.Pattern[str] = UNSEEN) -> str:
+    """Control characters escaped: what a client sent must not forge lines, drive the terminal or reorder words."""
+    return control.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def configuration(*, debug: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse
 from rest_framework.response import Response
 
@@ -52,9 +53,8 @@ class RequestMiddleware:
             return response
 
     def _answer(self, request: HttpRequest) -> HttpResponse:
-        declared = request.META.get("CONTENT_LENGTH") or ""
         most = bodies.limit(request.path)
-        if declared.isdigit() and int(declared) > most:
+        if bodies.declared(request.META.get("CONTENT_LENGTH") or "") > most:
             return error_response(request, body_too_large(most))
         response: HttpResponse = self._get_response(request)
         return response
@@ -126,6 +126,16 @@ class HostMiddleware:
         return error_response(request, Failure(400, ErrorCode.VALIDATION_ERROR, reason, details))
 
 
+class StrictSessionMiddleware(SessionMiddleware):
+    """Django's, but a cookie that cannot name a session is none: it may hold NUL, which Postgres refuses."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        name = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
+        if not (name.isascii() and name.isalnum()):
+            request.COOKIES.pop(settings.SESSION_COOKIE_NAME, None)
+        super().process_request(request)
+
+
 class CrossSiteMiddleware:
     """Refuses changes that a page of another site sends; lets the configured origins read and write."""
 
@@ -141,7 +151,8 @@ class CrossSiteMiddleware:
             message = (
                 "a page of another site may not do this; allow its origin with RETIRE_CLUSTER_ALLOWED_ORIGINS"
             )
-            return error_response(request, Failure(403, ErrorCode.FORBIDDEN, message, {"field": "Origin"}))
+            details = {"field": "Origin", "reason": message}
+            return error_response(request, Failure(403, ErrorCode.FORBIDDEN, message, details))
         response: HttpResponse = self._get_response(request)
         return _with_cors(response, origin) if allowed else response
 
@@ -149,8 +160,16 @@ class CrossSiteMiddleware:
 def _is_foreign(request: HttpRequest, origin: str) -> bool:
     """Whether a browser says that the request comes from another site."""
     if origin:
-        return _without_default_port(urlsplit(origin).netloc) != _without_default_port(request.get_host())
+        return _site(origin) != _without_default_port(request.get_host())
     return request.headers.get("Sec-Fetch-Site", "") == "cross-site"
+
+
+def _site(origin: str) -> str:
+    """Host and port of an origin; empty for one that is none."""
+    try:
+        return _without_default_port(urlsplit(origin).netloc)
+    except ValueError:  # such as http://[
+        return ""
 
 
 def _without_default_port(netloc: str) -> str:

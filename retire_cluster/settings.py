@@ -61,7 +61,7 @@ MIDDLEWARE = [
     "retire_cluster.middleware.HostMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "retire_cluster.middleware.StrictSessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "retire_cluster.middleware.CrossSiteMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -159,6 +159,7 @@ SILENCED_SYSTEM_CHECKS = [
     # A home cluster is reached over plain HTTP on a LAN; TLS is the gateway's and the proxy's business.
     "security.W004",
     "security.W008",
+    "security.W010",
     "security.W012",
     "security.W016",
     "security.W020",

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
+
+from django.utils import timezone
 
 from devices.models import Device
 from retire_cluster import db
@@ -15,6 +17,7 @@ from tasks.scheduling.planner import DeviceView, has_room, reservation
 from tasks.scheduling.profiles import MB_PER_GB, ProfileKey, from_canonical
 
 MAX_EXPLAINED = 200
+MOMENT = timedelta(seconds=10)  # what starts in a moment has started by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Candidate:
     view: DeviceView
     online: bool
     cordoned: bool
+    paused: str = ""  # why, in its agent's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ def queue_reasons(tasks: Sequence[Task]) -> dict[UUID, str]:
         profiles = Profile.objects.in_bulk({task.profile_id for task in queued})
         for task in queued:
             row = profiles[task.profile_id]
-            reasons[task.id] = sentence(from_canonical(row.task_type, row.requirements), devices)
+            waited = now - task.ready_at
+            reasons[task.id] = sentence(from_canonical(row.task_type, row.requirements), devices, waited)
     for task in tasks:
         if task.status == TaskStatus.PENDING:
             reasons[task.id] = _backing_off(task, now)
@@ -76,12 +81,16 @@ def queue_reasons(tasks: Sequence[Task]) -> dict[UUID, str]:
     return reasons
 
 
-def explain(profile: ProfileKey) -> Explanation:
-    """Every device held against the profile, the best match first; only the first MAX_EXPLAINED are listed."""
+def explain(profile: ProfileKey, *, ready_at: datetime | None = None) -> Explanation:
+    """Every device held against the profile, the best match first; only the first MAX_EXPLAINED are listed.
+
+    `ready_at`: since when a task of it waits; without one it is not there yet.
+    """
     devices = _devices()
+    waited = timezone.now() - ready_at if ready_at else timedelta(0)
     judged = sorted((_judged(profile, device) for device in devices), key=_nearness)
     return Explanation(
-        reason=sentence(profile, devices),
+        reason=sentence(profile, devices, waited),
         total=len(judged),
         fitting=sum(item.fits for item in judged),
         available=sum(item.available for item in judged),
@@ -101,13 +110,15 @@ def _judged(profile: ProfileKey, device: Candidate) -> "Judged":
 
 
 def _now(profile: ProfileKey, device: Candidate) -> Iterator[Check]:
-    """What may change by itself: connection, cordon, and what is free."""
+    """What may change by itself: connection, cordon, pause, and what is free."""
     view = device.view
     slots, memory_mb, storage_mb = reservation(profile, view)
     yield Check(Reason.ONLINE, device.online, "online", "online" if device.online else "offline")
     yield Check(
         Reason.CORDONED, not device.cordoned, "in service", "cordoned" if device.cordoned else "in service"
     )
+    paused = f"paused: {device.paused}" if device.paused else "takes tasks"
+    yield Check(Reason.PAUSED, not device.paused, "takes tasks", paused)
     yield Check(
         Reason.FREE_SLOTS,
         view.free_slots >= slots,
@@ -126,7 +137,7 @@ def _free(reason: Reason, wanted_mb: int, found_mb: int | None) -> Check:
     return Check(reason, passed, f"{wanted_mb / MB_PER_GB:.1f} GB free", found)
 
 
-def sentence(profile: ProfileKey, devices: Iterable[Candidate]) -> str:
+def sentence(profile: ProfileKey, devices: Iterable[Candidate], waited: timedelta = timedelta(0)) -> str:
     """Why nothing has taken a queued task of this profile. Pure."""
     known = list(devices)
     if not known:
@@ -137,12 +148,27 @@ def sentence(profile: ProfileKey, devices: Iterable[Candidate]) -> str:
     online = [item for item in fitting if item.online]
     if not online:
         return f"{_devices_words(len(fitting))}, but {'it is' if len(fitting) == 1 else 'all are'} offline"
-    usable = [item for item in online if not item.cordoned]
+    usable = [item for item in online if not item.cordoned and not item.paused]
     if not usable:
-        return f"{_devices_words(len(online))}, but {'it is' if len(online) == 1 else 'all are'} cordoned"
+        return _all_out_of_service(online)
     if not any(has_room(profile, item.view) for item in usable):
         return f"{_devices_words(len(usable))}, {'it is' if len(usable) == 1 else 'all are'} busy"
+    if waited > MOMENT:
+        return (
+            f"{_devices_words(len(usable))} with room, perhaps held for an older task that needs more of it"
+        )
     return f"{_devices_words(len(usable))} with room: it starts in a moment"
+
+
+def _all_out_of_service(devices: Sequence[Candidate]) -> str:
+    paused = [item for item in devices if not item.cordoned]
+    if not paused:
+        return f"{_devices_words(len(devices))}, but {'it is' if len(devices) == 1 else 'all are'} cordoned"
+    if len(devices) == 1:
+        return f"1 device fits, but it is paused: {paused[0].paused}"
+    state = "paused" if len(paused) == len(devices) else "cordoned or paused"
+    first = min(paused, key=lambda item: item.view.id)
+    return f"{_devices_words(len(devices))}, but all are {state}; {first.view.id}: {first.paused}"
 
 
 def _devices_words(count: int) -> str:
@@ -179,4 +205,4 @@ def _devices() -> list[Candidate]:
 
 def _candidate(device: Device, taken: reservations.Taken) -> Candidate:
     view = reservations.with_free(reservations.view_of(device), taken)
-    return Candidate(view, device.online, device.cordoned)
+    return Candidate(view, device.online, device.cordoned, device.paused_reason)

@@ -87,7 +87,13 @@ class Task(models.Model):
         indexes = [
             models.Index(fields=["profile", "rank", "id"], condition=Q(status="queued"), name="task_queue"),
             models.Index(fields=["ready_at"], condition=Q(status="pending"), name="task_pending"),
+            # The list, and the list by each of its filters: walked in its order, never sorted. See decision 10.
             models.Index(fields=["-created_at", "-id"], name="task_newest"),
+            # With the priority at its end: statistics count by both, from the index alone.
+            models.Index(fields=["status", "-created_at", "-id", "priority"], name="task_by_status"),
+            models.Index(fields=["priority", "-created_at", "-id"], name="task_by_priority"),
+            models.Index(fields=["task_type", "-created_at", "-id"], name="task_by_type"),
+            models.Index(fields=["device_id", "-created_at", "-id"], name="task_by_device"),
             models.Index(
                 fields=["cancel_requested_at"],
                 condition=Q(status__in=["assigned", "running"], cancel_requested_at__isnull=False),

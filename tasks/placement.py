@@ -7,6 +7,7 @@ attempts inside the transaction, never counted, so nothing drifts.
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from operator import attrgetter
 from uuid import UUID, uuid4
 
@@ -20,12 +21,25 @@ from tasks import reservations, rules
 from tasks.lifecycle import Ledger
 from tasks.models import Profile, Task
 from tasks.scheduling.feasibility import feasible
-from tasks.scheduling.planner import Candidate, DeviceView, Placement, plan
+from tasks.scheduling.planner import (
+    HELD_AT_MOST,
+    Candidate,
+    DeviceView,
+    Placement,
+    Prospect,
+    has_room,
+    is_wide,
+    may_hold,
+    plan,
+)
 from tasks.scheduling.profiles import ProfileKey, from_canonical
 
 OFFER_S = 10.0  # an offer unanswered for so long is returned
-PROBED_PROFILES = 64  # of those that fit, by the rank of their first task
+PROBED_PROFILES = 64  # of those that fit and find room, by the rank of their first task
+JUDGED_PROFILES = 1024  # a step looks no further for them than this
+PROSPECTS = 64  # of the devices that fit, by id: one of them is held for a wide task
 CONSIDERED_DEVICES = 256  # a step looks at no more free devices than this
+TAKES_TASKS = "online AND NOT cordoned AND paused_reason = ''"
 _VERDICTS_KEPT = 100_000
 
 
@@ -82,36 +96,45 @@ def place(ledger: Ledger, connected: Sequence[DeviceView], matcher: Matcher) -> 
         return [], True
     queued = heads()
     profiles = matcher.load(profile_id for profile_id, _ in queued)
-    wanted = _fitting(queued, connected, profiles, matcher)[:PROBED_PROFILES]
+    fitting = _fitting(queued, connected, profiles, matcher)
+    wanted = _probed(fitting, profiles, free, matcher)
     devices = _confirm(
         [device for device in free if any(matcher.fits(item, device.signature) for item in wanted)]
     )
+    roomy = [item for item in wanted if _has_room(item, profiles[item], devices, matcher)]
+    if not roomy:
+        return [], bool(fitting)
     room = sum(device.free_slots for device in devices)
-    if not room:
-        return [], bool(wanted)
-    candidates = _candidates(ledger, wanted, room)
+    candidates = _candidates(ledger, roomy, room)
+    cramped = [item for item in wanted if item not in roomy and is_wide(profiles[item])]
+    candidates = sorted([*candidates, *_waiting(ledger, cramped)], key=attrgetter("rank", "task_id"))
+    wide = {item.profile_id for item in candidates if may_hold(item, profiles[item.profile_id])}
+    prospects = _prospects(wide, devices, connected, matcher) if wide else []
     online = {item: sum(matcher.fits(item, device.signature) for device in connected) for item in wanted}
-    placements = plan(candidates, devices, profiles, matcher.fits, online)
-    return _claim(ledger, placements), len(candidates) > len(placements) or len(candidates) >= room
+    made = plan(candidates, devices, profiles, matcher.fits, online, prospects)
+    left = len(candidates) - len(made.placements)
+    return _claim(ledger, made.placements), left > 0 or len(candidates) >= room or len(roomy) < len(fitting)
 
 
 def heads() -> list[tuple[int, int]]:
     """(profile, rank of its first queued task), in rank order: a loose scan of the queue's index."""
+    # SQLite would take the index on status, and walk over every queued task.
+    queue = f"tasks_task {db.indexed_by('task_queue')}"
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH RECURSIVE active(profile_id) AS (
-                SELECT min(profile_id) FROM tasks_task WHERE status = 'queued'
+                SELECT min(profile_id) FROM {queue} WHERE status = 'queued'
                 UNION ALL
-                SELECT (SELECT min(profile_id) FROM tasks_task
+                SELECT (SELECT min(profile_id) FROM {queue}
                         WHERE status = 'queued' AND profile_id > active.profile_id)
                 FROM active WHERE active.profile_id IS NOT NULL
             )
             SELECT profile_id,
-                   (SELECT min(rank) FROM tasks_task
+                   (SELECT min(rank) FROM {queue}
                     WHERE status = 'queued' AND tasks_task.profile_id = active.profile_id)
             FROM active WHERE profile_id IS NOT NULL
-            """
+            """  # noqa: S608 names are ours
         )
         return sorted(((row[0], row[1]) for row in cursor.fetchall()), key=lambda head: (head[1], head[0]))
 
@@ -131,13 +154,26 @@ def _fitting(
     ]
 
 
+def _probed(
+    fitting: Sequence[int], profiles: dict[int, ProfileKey], free: Sequence[DeviceView], matcher: Matcher
+) -> list[int]:
+    """Those whose tasks are looked at: the first that find room, and the first for which some may be kept free.
+
+    Only these: however many wait in front for more room than there is, whoever fits behind them is found.
+    """
+    judged = fitting[:JUDGED_PROFILES]
+    roomy = {item for item in judged if _has_room(item, profiles[item], free, matcher)}
+    first = [item for item in judged if item in roomy][:PROBED_PROFILES]
+    cramped = [item for item in judged if item not in roomy and is_wide(profiles[item])][:PROBED_PROFILES]
+    chosen = {*first, *cramped}
+    return [item for item in judged if item in chosen]
+
+
 def _confirm(devices: Sequence[DeviceView]) -> list[DeviceView]:
-    """Lock the devices and derive what is free on them now; those that moved on or are cordoned drop out."""
+    """Lock the devices and derive what is free on them now; those that moved on or take nothing drop out."""
     best = sorted(devices, key=DeviceView.score)[:CONSIDERED_DEVICES]
     by_id = {device.id: device for device in best}
-    rows = db.select_rows(
-        Device, ("id", "session"), {"id": list(by_id)}, also="online AND NOT cordoned", lock="skip"
-    )
+    rows = db.select_rows(Device, ("id", "session"), {"id": list(by_id)}, also=TAKES_TASKS, lock="skip")
     open_sessions = dict(rows)
     confirmed = [device for device in best if open_sessions.get(device.id) == device.session]
     # A second statement, so that it sees what committed before the locks were ours.
@@ -147,6 +183,10 @@ def _confirm(devices: Sequence[DeviceView]) -> list[DeviceView]:
     ]
 
 
+def _has_room(profile_id: int, profile: ProfileKey, devices: Sequence[DeviceView], matcher: Matcher) -> bool:
+    return any(matcher.fits(profile_id, device.signature) and has_room(profile, device) for device in devices)
+
+
 def _candidates(ledger: Ledger, profile_ids: Sequence[int], room: int) -> list[Candidate]:
     """The first tasks of each profile, locked, in rank order; at most twice the room there is."""
     ids = _head_tasks(profile_ids, room)
@@ -154,8 +194,50 @@ def _candidates(ledger: Ledger, profile_ids: Sequence[int], room: int) -> list[C
     rows = ledger.load_tasks(profile_of)
     queued = [row for row in rows if row.status is TaskStatus.QUEUED and row.cancel_requested_at is None]
     return [
-        Candidate(row.id, profile_of[row.id], row.avoid_device, (ledger.now - row.ready_at).total_seconds())
-        for row in sorted(queued, key=attrgetter("rank", "id"))
+        Candidate(
+            row.id,
+            profile_of[row.id],
+            row.avoid_device,
+            (ledger.now - row.ready_at).total_seconds(),
+            row.rank,
+        )
+        for row in queued
+    ]
+
+
+def _waiting(ledger: Ledger, profile_ids: Sequence[int]) -> list[Candidate]:
+    """The first tasks of profiles that have no room anywhere now: not to be placed, so not locked either."""
+    profile_of = dict(_head_tasks(profile_ids, HELD_AT_MOST)) if profile_ids else {}
+    rows = db.select_rows(Task, ("id", "rank", "ready_at"), {"id": list(profile_of)})
+    return [
+        Candidate(
+            task_id, profile_of[task_id], ready_for_s=(ledger.now - ready_at).total_seconds(), rank=rank
+        )
+        for task_id, rank, ready_at in rows
+    ]
+
+
+def _prospects(
+    profile_ids: Iterable[int],
+    devices: Sequence[DeviceView],
+    connected: Sequence[DeviceView],
+    matcher: Matcher,
+) -> list[Prospect]:
+    """The devices that may be held for the profiles: the same ones each time, whatever is free on them."""
+    chosen: dict[str, DeviceView] = {}
+    for profile_id in profile_ids:
+        fitting = [device for device in connected if matcher.fits(profile_id, device.signature)]
+        chosen.update((device.id, device) for device in nsmallest(PROSPECTS, fitting, key=attrgetter("id")))
+    confirmed = {device.id: device for device in devices}
+    releases = reservations.releases(chosen)
+    in_service = {row[0] for row in db.select_rows(Device, ("id",), {"id": list(chosen)}, also=TAKES_TASKS)}
+    return [
+        Prospect(
+            confirmed.get(device_id) or reservations.with_releases(view, releases[device_id]),
+            releases[device_id],
+        )
+        for device_id, view in chosen.items()
+        if device_id in in_service
     ]
 
 

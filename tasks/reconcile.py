@@ -4,7 +4,7 @@ Level, not edge: the wish is sent on the hint and again at every heartbeat until
 dropped frame costs an interval and nothing else.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID
@@ -23,6 +23,7 @@ class Wish(Enum):
     ADOPT = "adopt"
     GO = "go"
     CANCEL = "cancel"
+    TIME_OUT = "time out"
     STOP = "stop"
     LOSE = "lose"
 
@@ -41,19 +42,30 @@ def at_register(device_id: str, held: Mapping[UUID, HeldState], rows: Rows) -> I
 
 
 def at_heartbeat(
-    device_id: str, session: int, held: Mapping[UUID, HeldState], rows: Rows
+    device_id: str,
+    session: int,
+    held: Mapping[UUID, HeldState],
+    rows: Rows,
+    overdue: Collection[UUID] = (),
 ) -> Iterable[Action]:
-    """Compare what the device holds with what the rows say it should hold."""
+    """Compare what the device holds with what the rows say it should hold. The time of `overdue` ones is over."""
     for attempt_id, state in held.items():
         if state is not HeldState.FINISHED:  # a finished one is answered by its result's acknowledgement
-            yield from _held(device_id, session, attempt_id, state, rows)
+            yield from _held(device_id, session, attempt_id, state, rows, overdue)
     for attempt_id, (_, attempt) in rows.items():
         forgotten = attempt.state is AttemptState.RUNNING and attempt.session == session
         if forgotten and attempt.device_id == device_id and attempt_id not in held:
             yield Action(attempt_id, Wish.LOSE)
 
 
-def _held(device_id: str, session: int, attempt_id: UUID, state: HeldState, rows: Rows) -> Iterable[Action]:
+def _held(
+    device_id: str,
+    session: int,
+    attempt_id: UUID,
+    state: HeldState,
+    rows: Rows,
+    overdue: Collection[UUID],
+) -> Iterable[Action]:
     pair = rows.get(attempt_id)
     if pair is None or pair[1].device_id != device_id:
         yield Action(attempt_id, Wish.STOP)
@@ -70,5 +82,7 @@ def _held(device_id: str, session: int, attempt_id: UUID, state: HeldState, rows
         yield Action(attempt_id, Wish.ACCEPT)
     if task.cancel_requested_at is not None:
         yield Action(attempt_id, Wish.CANCEL)
+    elif attempt_id in overdue:
+        yield Action(attempt_id, Wish.TIME_OUT)
     elif state is HeldState.WAITING and task.on_device_loss is DeviceLossPolicy.FAIL:
         yield Action(attempt_id, Wish.GO)

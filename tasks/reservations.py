@@ -7,10 +7,12 @@ from django.db import connection
 
 from devices.models import Device
 from devices.services import signature
+from retire_cluster import db
 from tasks.lifecycle import LIVE_ATTEMPT
-from tasks.scheduling.planner import DeviceView
+from tasks.models import Attempt, Task
+from tasks.scheduling.planner import DeviceView, Release, Reservation
 
-Taken = tuple[int, int, int]
+Taken = Reservation
 NOTHING: Taken = (0, 0, 0)
 
 
@@ -44,6 +46,29 @@ def with_free(device: DeviceView, used: Taken) -> DeviceView:
         free_memory_mb=None if totals.memory_mb is None else totals.memory_mb - memory_mb,
         free_storage_mb=None if totals.storage_mb is None else totals.storage_mb - storage_mb,
     )
+
+
+def releases(device_ids: Iterable[str]) -> dict[str, tuple[Release, ...]]:
+    """The reservations on each of the devices, with their ends by the tasks' time limits. Two queries."""
+    wanted = list(device_ids)
+    columns = ("device_id", "task_id", "slots", "memory_mb", "storage_mb", "offered_at", "accepted_at")
+    live = db.select_rows(Attempt, columns, {"device_id": wanted}, also=LIVE_ATTEMPT)
+    limits = dict(db.select_rows(Task, ("id", "timeout_s"), {"id": [row[1] for row in live]}))
+    found: dict[str, list[Release]] = {device_id: [] for device_id in wanted}
+    for device_id, task_id, slots, memory_mb, storage_mb, offered_at, accepted_at in live:
+        ends_at = (accepted_at or offered_at).timestamp() + limits[task_id]
+        found[device_id].append(Release(ends_at, (slots, memory_mb, storage_mb)))
+    return {device_id: tuple(items) for device_id, items in found.items()}
+
+
+def with_releases(device: DeviceView, held: Iterable[Release]) -> DeviceView:
+    """The view with what is left after those reservations."""
+    slots, memory_mb, storage_mb = NOTHING
+    for release in held:
+        slots += release.reserved[0]
+        memory_mb += release.reserved[1]
+        storage_mb += release.reserved[2]
+    return with_free(device, (slots, memory_mb, storage_mb))
 
 
 def view_of(device: Device) -> DeviceView:

@@ -22,6 +22,8 @@ from retire_cluster.protocol.states import (
 
 RETRY_BACKOFF_CAP_S = 300
 DEVICE_LOST = "DEVICE_LOST"
+NOT_STOPPED = "the agent did not stop it"
+SILENCE_MARGIN_S = 5.0  # for the way and the disk, on top of what a time limit may be late
 
 # Every change of status there is. Whatever is not here cannot happen, whoever asks.
 TRANSITIONS: dict[str, tuple[frozenset[TaskStatus], frozenset[TaskStatus]]] = {
@@ -380,6 +382,29 @@ def lose(task: TaskRow, attempt: AttemptRow, *, reason: str, now: datetime, max_
         return _fail_lost(task, attempt, f"{reason} (lost {task.losses + 1} times)", now)
     changes = {**_queued(now), "losses": task.losses + 1, "avoid_device": attempt.device_id}
     return _give_up(task, attempt, Outcome.LOST, reason, now, **changes)
+
+
+def time_left_s(task: TaskRow, attempt: AttemptRow, *, now: datetime) -> float | None:
+    """Until the server itself tells the device to end the attempt; None for one that does not run.
+
+    The device's own limit may be late by the larger of 1 s and 2 %. Never more than the whole: an attempt that was
+    accepted in the future comes from a clock that was wrong.
+    """
+    if attempt.state is not AttemptState.RUNNING or attempt.accepted_at is None:
+        return None
+    limit = task.timeout_s + max(1.0, 0.02 * task.timeout_s) + SILENCE_MARGIN_S
+    return min(limit, limit - (now - attempt.accepted_at).total_seconds())
+
+
+def overrule(task: TaskRow, attempt: AttemptRow, *, now: datetime) -> Step | None:
+    """A connected device was told to end it, because of a cancel or its time limit, and did not: over, for good."""
+    if attempt.state is not AttemptState.RUNNING:
+        return None
+    cancelled = task.cancel_requested_at is not None
+    outcome, status = (
+        (Outcome.CANCELLED, TaskStatus.CANCELLED) if cancelled else (Outcome.TIMEOUT, TaskStatus.TIMEOUT)
+    )
+    return _give_up(task, attempt, outcome, NOT_STOPPED, now, **_terminal(status, attempt, now))
 
 
 def confirm(task: TaskRow, attempt: AttemptRow) -> Step | None:

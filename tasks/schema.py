@@ -118,6 +118,14 @@ class TaskErrorSchema(serializers.Serializer[Any]):
     at = serializers.DateTimeField(allow_null=True)
 
 
+class LateSchema(serializers.Serializer[Any]):
+    outcome = serializers.ChoiceField(choices=[item.value for item in Outcome])
+    reported_at = serializers.DateTimeField()
+    ran_s = serializers.FloatField(help_text="As the device measured it")
+    error_message = serializers.CharField(allow_blank=True)
+    result = serializers.CharField(allow_blank=True, help_text="The beginning of the result's JSON text")
+
+
 class AttemptSchema(serializers.Serializer[Any]):
     number = serializers.IntegerField()
     round = serializers.IntegerField()
@@ -132,6 +140,9 @@ class AttemptSchema(serializers.Serializer[Any]):
     execution_time_seconds = serializers.FloatField(allow_null=True)
     error_message = serializers.CharField(allow_null=True)
     error_traceback = serializers.CharField(allow_null=True)
+    late = LateSchema(
+        allow_null=True, help_text="What the device reported after the attempt was given up: evidence only"
+    )
 
 
 class TaskDetailSchema(TaskSchema):

@@ -196,4 +196,5 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "execution_time_seconds": _seconds(attempt.ran_s),
         "error_message": attempt.error_message or None,
         "error_traceback": attempt.error_traceback or None,
+        "late": RawJSON(attempt.late) if attempt.late else None,
     }

@@ -40,12 +40,14 @@ AUDITED_IDS = 5  # of a batch; the count is in the details
 
 
 class UnknownTaskType(Exception):
-    """No registered device offers the type."""
+    """No registered device offers the types; `reasons` says so of each."""
 
-    def __init__(self, task_type: str, known: Sequence[str]) -> None:
-        super().__init__(f"no device offers the task type {task_type!r}; known types: {', '.join(known)}")
-        self.task_type = task_type
-        self.known = list(known)
+    def __init__(self, task_types: Sequence[str], known: Sequence[str]) -> None:
+        known_words = f"known types: {', '.join(known)}"
+        self.reasons = {
+            item: f"no device offers the task type {item!r}; {known_words}" for item in task_types
+        }
+        super().__init__("; ".join(self.reasons.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +155,7 @@ def retry(task_id: UUID, *, actor: Actor) -> Task:
 
 # Answered from a partial index that is nearly always empty.
 _ANY_CANCELLING = """
-    SELECT 1 FROM tasks_task
+    SELECT 1 FROM tasks_task {index}
     WHERE cancel_requested_at IS NOT NULL AND status IN ('assigned', 'running') LIMIT 1
 """
 
@@ -161,7 +163,7 @@ _ANY_CANCELLING = """
 def cancelling(attempt_ids: Sequence[UUID]) -> list[tuple[UUID, str]]:
     """(attempt, device) of those live attempts whose task is to be cancelled."""
     with connection.cursor() as cursor:
-        cursor.execute(_ANY_CANCELLING)
+        cursor.execute(_ANY_CANCELLING.format(index=db.indexed_by("task_cancelling")))
         if cursor.fetchone() is None:
             return []
     wanted = Attempt.objects.filter(
@@ -197,9 +199,8 @@ def check_types(wanted: Iterable[str]) -> None:
     if not unknown:
         return
     known = sorted(devices.offered_task_types() | set(BUILTIN_TYPES))
-    for task_type in sorted(unknown):
-        if task_type not in known:
-            raise UnknownTaskType(task_type, known)
+    if missing := sorted(unknown.difference(known)):
+        raise UnknownTaskType(missing, known)
 
 
 def _task(

@@ -147,7 +147,7 @@ def placeable() -> int:
     used = reservations.taken()
     views = [
         reservations.with_free(reservations.view_of(device), used.get(device.id, reservations.NOTHING))
-        for device in Device.objects.filter(online=True, cordoned=False, removed_at=None)
+        for device in Device.objects.in_service()
     ]
     return sum(
         any(matcher.fits(profile_id, view.signature) and has_room(profile, view) for view in views)

@@ -34,7 +34,7 @@ from retire_cluster.api.errors import (
     not_found,
     too_many,
 )
-from retire_cluster.api.pagination import whole
+from retire_cluster.api.parameters import flag, whole
 from retire_cluster.api.pending import Pending, attach, wait_seconds
 from retire_cluster.api.validation import ObjectReader
 from retire_cluster.protocol.states import TaskStatus
@@ -75,7 +75,7 @@ class TaskViewSet(GenericViewSet[Task]):
     def create(self, request: Request) -> Response:
         """Run something. `?wait=SECONDS` waits for its end; `?dry_run=true` only says where it could run."""
         seconds = wait_seconds(request)
-        dry_run = _flag(request, "dry_run")
+        dry_run = flag(request, "dry_run")
         _require_right_to_submit(request)
         submission = submissions.parse(request.data)
         if dry_run:
@@ -131,7 +131,9 @@ class TaskViewSet(GenericViewSet[Task]):
     def explain(self, request: Request, pk: str) -> Response:
         """Every device with each check passed or failed and the values, the nearest first."""
         task = find(pk)
-        found = serializers.explanation(explaining.explain(explaining.profile_of(task)))
+        found = serializers.explanation(
+            explaining.explain(explaining.profile_of(task), ready_at=task.ready_at)
+        )
         return Response({"task_id": task.pk, "status": task.status, **found})
 
     @action(detail=True, methods=["post"], permission_classes=(needs(Scope.OPERATE),))
@@ -177,7 +179,8 @@ def _submit(
         raise too_many(str(error)) from None
     except idempotency.Mismatch:
         message = "this Idempotency-Key was used for another body within the last 24 hours; choose a new one"
-        raise conflict(message, ErrorCode.IDEMPOTENCY_MISMATCH, field="Idempotency-Key") from None
+        details = {"field": "Idempotency-Key", "reason": message}
+        raise conflict(message, ErrorCode.IDEMPOTENCY_MISMATCH, **details) from None
 
 
 def _unknown_types(
@@ -185,8 +188,11 @@ def _unknown_types(
 ) -> list[FieldError]:
     if "tasks" not in request.data:
         return [FieldError("task_type", str(error))]
-    wrong = [index for index, item in enumerate(batch) if item.task_type == error.task_type]
-    return [FieldError(f"tasks[{index}].task_type", str(error)) for index in wrong[: submissions.MAX_ERRORS]]
+    return [
+        FieldError(f"tasks[{index}].task_type", error.reasons[item.task_type])
+        for index, item in enumerate(batch)
+        if item.task_type in error.reasons
+    ]
 
 
 def _token(request: Request) -> idempotency.Token | None:
@@ -212,14 +218,6 @@ def _require_right_to_submit(request: Request) -> None:
     """Raise 401 or 403 before anything is said about the payload of a type the caller may not run."""
     for task_type in sorted(submissions.named_types(request.data)):
         require_right_to_run(request, task_type, HARMLESS_TYPES)
-
-
-def _flag(request: Request, name: str) -> bool:
-    """A query parameter that is true or false; false when absent."""
-    text = request.query_params.get(name, "").lower()
-    if text not in ("", "true", "false", "1", "0"):
-        raise invalid(FieldError(name, "must be true or false"))
-    return text in ("true", "1")
 
 
 def _dry_run(submission: services.Submission) -> dict[str, Any]:

@@ -9,13 +9,15 @@ from typing import get_args
 
 from retire_cluster.agent.address import Address
 from retire_cluster.agent.errors import ConfigError
+from retire_cluster.agent.policy import Limits
 from retire_cluster.protocol.messages import DeviceId
 from retire_cluster.protocol.states import Role
 
 DEFAULT_DATA_DIR = "~/.retire-cluster"
 MAX_TAGS = 32
-MAX_SLOTS = 4096
+MAX_SLOTS = 512  # what an agent holds has to fit into the first frame of a connection
 MAX_TOKEN = 256
+LOWEST_LIMIT_C, HIGHEST_LIMIT_C = 20, 120
 _DEVICE_ID = get_args(DeviceId)[1]
 # Any of them will do; addresses, not names, so that a broken resolver does not count as "no internet".
 INTERNET_PROBES = (Address("1.1.1.1", 443), Address("8.8.8.8", 53), Address("9.9.9.9", 443))
@@ -35,6 +37,7 @@ class Timing:
     sync_s: float = 1.0  # a result unacknowledged for so long is forced to the medium
     forget_s: float = 24 * 3600.0  # finished attempts are remembered at least this long
     farewell_s: float = 1.5  # to get the goodbye out when stopping
+    care_s: float = 30.0  # between looks at battery and temperature, where the owner set a limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +58,16 @@ class AgentConfig:
     ca_file: str | None = None
     insecure_plain: bool = False
     rejoin: bool = False
+    pause_on_battery: int | None = None  # percent; no new task on battery with so much or less
+    pause_above: float | None = None  # degrees Celsius; no new task while it is so hot or hotter
     allow_private_http: bool = False  # http_request may ask addresses of the device's own networks
     internet_probes: tuple[Address, ...] = INTERNET_PROBES
     timing: Timing = Timing()
+
+    @property
+    def limits(self) -> Limits:
+        """Beyond them no new task is taken."""
+        return Limits(self.pause_on_battery, self.pause_above)
 
     def find_token(self) -> str | None:
         """The join token: the given one, else the one a gateway on this machine left in the data directory."""
@@ -154,6 +164,27 @@ def check_memory_gb(text: str) -> int:
     if not 0 < gigabytes <= 2**20:
         raise ConfigError(f"--max-memory-gb: {text!r} must be a number above 0")
     return max(1, int(gigabytes * 1024))
+
+
+def check_battery_percent(text: str) -> int:
+    try:
+        percent = int(text)
+    except ValueError:
+        percent = 0
+    if not 1 <= percent <= 100:
+        raise ConfigError(f"--pause-on-battery: {text!r} must be a whole number of percent, 1 to 100")
+    return percent
+
+
+def check_celsius(text: str) -> float:
+    try:
+        degrees = float(text)
+    except ValueError:
+        degrees = 0.0
+    if not LOWEST_LIMIT_C <= degrees <= HIGHEST_LIMIT_C:
+        bounds = f"{LOWEST_LIMIT_C} to {HIGHEST_LIMIT_C}"
+        raise ConfigError(f"--pause-above: {text!r} must be a number of degrees Celsius, {bounds}")
+    return degrees
 
 
 def check_ca_file(path: str) -> str:

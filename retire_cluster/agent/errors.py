@@ -12,6 +12,7 @@ class ExitCode(IntEnum):
     REVOKED = 4  # removed by an operator
     ID_TAKEN = 5  # another device has this id
     TOO_OLD = 6  # protocol versions do not overlap
+    CLONED = 7  # the data directory is a copy, or was restored from a backup
 
 
 class ConfigError(ValueError):

@@ -1,5 +1,6 @@
 """Who this device is to its gateway: `agent.json`, private, written whole or not at all."""
 
+import contextlib
 import json
 import logging
 import os
@@ -7,8 +8,12 @@ import re
 import secrets
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import get_args
 
 from retire_cluster.agent.address import Trust
+from retire_cluster.protocol.messages import LinkNumber
+
+MAX_LINK_NO = get_args(LinkNumber)[1].high
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +27,7 @@ class Identity:
     incarnation: str | None = None  # of the cluster that gave the secret
     pin: str | None = None
     plain: bool = False
+    link_no: int = 0  # the newest the gateway gave; who shows an older one uses a copy of this file
 
     @property
     def trust(self) -> Trust:
@@ -29,7 +35,7 @@ class Identity:
 
     def forgotten(self) -> "Identity":
         """The same device without its credential."""
-        return replace(self, secret=None, incarnation=None, pin=None, plain=False)
+        return replace(self, secret=None, incarnation=None, pin=None, plain=False, link_no=0)
 
 
 class IdentityStore:
@@ -42,12 +48,16 @@ class IdentityStore:
         """The stored identity; None if there is none or it is damaged (which is logged)."""
         try:
             found = json.loads(self._file.read_text(encoding="utf-8"))
-            return _identity(found)
+            identity = _identity(found)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
             logger.warning("%s cannot be used and is made anew: %s", self._file, error)
             return None
+        # What is shown to the gateway must not be undone by a power cut: whoever wrote it may not have come so far.
+        with contextlib.suppress(OSError):
+            _sync_directory(self._file.parent)
+        return identity
 
     def save(self, identity: Identity) -> None:
         """Replace the file; when this returns, the new one survives a power cut. Raises OSError."""
@@ -67,9 +77,14 @@ def _identity(found: object) -> Identity:
     known = {field.name: found[field.name] for field in fields(Identity) if field.name in found}
     for name, value in known.items():
         wanted = bool if name == "plain" else str
-        if value is not None and not isinstance(value, wanted):
+        fits = value is None or isinstance(value, wanted)
+        if not (_is_link_no(value) if name == "link_no" else fits):
             raise TypeError(f"{name} has the wrong type")
     return Identity(**known)
+
+
+def _is_link_no(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_LINK_NO
 
 
 def _sync_directory(directory: Path) -> None:

@@ -181,8 +181,10 @@ class Ledger:
 
         Called once a period, each id is kept for one to two periods, whatever any clock says.
         """
-        forgotten = tuple(self._older)
-        self._older, self._over = self._over, {}
+        # What still ends is kept: forgotten, it could be started again beside its old self.
+        kept = {attempt: mark for attempt, mark in self._older.items() if attempt in self._stopping}
+        forgotten = tuple(attempt for attempt in self._older if attempt not in kept)
+        self._older, self._over = self._over | kept, {}
         return [Forget(forgotten)] if forgotten else []
 
     # --- what is asked --------------------------------------------------------------------------------------
@@ -191,6 +193,11 @@ class Ledger:
     def active(self) -> int:
         """How many attempts run, wait or still end: each occupies a slot."""
         return len(self._waiting) + len(self._running) + len(self._stopping)
+
+    @property
+    def size(self) -> int:
+        """How many attempts are held."""
+        return len(self._waiting) + len(self._running) + len(self._finished)
 
     def held(self) -> list[tuple[str, HeldState]]:
         """The attempts to report: waiting, running, and finished without acknowledgement."""

@@ -83,18 +83,13 @@ class Connection(asyncio.Protocol):
     async def send(self, text: str) -> None:
         """Write a frame; waits while the peer does not read. Void on a closed connection."""
         await self._writable.wait()
-        if (
-            self._closed.done()
-            or self._websocket.close_sent is not None
-            or self._websocket.close_rcvd is not None
-        ):
-            return
-        self._websocket.send_text(text.encode())
-        self._flush()
+        if self._is_open:
+            self._websocket.send_text(text.encode())
+            self._flush()
 
     async def close(self, patience_s: float) -> None:
         """The closing handshake, then the socket; after `patience_s` without an answer the socket at once."""
-        if not self._closed.done() and self._websocket.close_sent is None:
+        if self._is_open:
             self._websocket.send_close(1000)
             self._flush()
         await asyncio.wait([self._closed], timeout=patience_s)
@@ -150,6 +145,11 @@ class Connection(asyncio.Protocol):
 
     # --- pieces ---------------------------------------------------------------------------------------------
 
+    @property
+    def _is_open(self) -> bool:
+        """Whether anything can be sent. An end without a word is known here before the socket says it is closed."""
+        return not self._closed.done() and self._websocket.state.name == "OPEN"
+
     def _progress(self) -> None:
         """Act on what the protocol made of the bytes: finish the handshake, hand frames over, answer."""
         events = self._websocket.events_received()
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         error = self._websocket.handshake_exc
         if error is not None:
             self._upgraded.set_exception(LinkError(explain_refusal(error)))
-        elif self._websocket.state.name == "OPEN":
+        elif self._is_open:
             self._upgraded.set_result(None)
 
     def _frame(self, frame: Frame) -> None:

@@ -45,7 +45,8 @@ class Sampler:
             uptime_s=boot_clock(),
             battery_percent=battery.percent if battery else None,
             charging=battery.charging if battery else None,
-            temperature_c=_or_none(lambda: power.temperature_c(self._host)),
+            temperature_c=_or_none(lambda: power.temperature_c(self._host))
+            or (battery.celsius if battery else None),
         )
 
     def _cpu_percent(self) -> float | None:

@@ -19,10 +19,11 @@ TERMUX_PAUSE_S = 600.0  # without the companion app it hangs: ask seldom
 
 @dataclass(frozen=True, slots=True)
 class Battery:
-    """Charge in percent, and whether the device is plugged in. None: unknown."""
+    """Charge in percent, whether the device is plugged in, and the battery's own heat. None: unknown."""
 
     percent: float | None
     charging: bool | None
+    celsius: float | None = None
 
 
 def has_battery(host: Host, platform: Platform) -> bool:
@@ -99,7 +100,20 @@ def _parse_termux(text: str) -> Battery:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Unknown(f"{TERMUX_TOOL} answered something else: {error}") from None
     charging = None if plugged is None else plugged != "UNPLUGGED"
-    return Battery(percent if 0 <= percent <= 100 else None, charging)
+    return Battery(percent if 0 <= percent <= 100 else None, charging, _termux_celsius(found))
+
+
+def _termux_celsius(found: dict[str, object]) -> float | None:
+    """Android seldom lets an app read the processor's sensors; a hot phone has a hot battery too."""
+    degrees = found.get("temperature")
+    if isinstance(degrees, bool) or not isinstance(degrees, (int, float)):
+        return None
+    return float(degrees) if _is_plausible(degrees) else None
+
+
+def _is_plausible(degrees: float) -> bool:
+    """Sensors that are off report 0 or nonsense."""
+    return 0 < degrees < 150
 
 
 def temperature_c(host: Host) -> float:
@@ -113,9 +127,9 @@ def temperature_c(host: Host) -> float:
 
 
 def _zone(host: Host, name: str) -> tuple[str, float] | None:
-    """(type, degrees Celsius); sensors that are off report 0 or nonsense."""
+    """(type, degrees Celsius); None where the sensor tells nothing."""
     try:
         degrees = host.number(f"{_ZONES}/{name}/temp") / 1000
-        return (host.text(f"{_ZONES}/{name}/type").lower(), degrees) if 0 < degrees < 150 else None
+        return (host.text(f"{_ZONES}/{name}/type").lower(), degrees) if _is_plausible(degrees) else None
     except Unknown:
         return None

@@ -14,6 +14,7 @@ from retire_cluster import __version__
 from retire_cluster.agent import guess
 from retire_cluster.agent.address import Address, Link, Trust, choose_link
 from retire_cluster.agent.backoff import Backoff
+from retire_cluster.agent.care import Care
 from retire_cluster.agent.config import MAX_TAGS, AgentConfig, check_task_types
 from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
 from retire_cluster.agent.execution import custom, handlers
@@ -26,7 +27,7 @@ from retire_cluster.agent.session import Ending, Session
 from retire_cluster.agent.verdict import Verdict, judge
 from retire_cluster.agent.vitals import Vitals, cancel_and_wait
 from retire_cluster.agent.workbench import Workbench
-from retire_cluster.protocol.messages import PROTOCOL_VERSION, Goodbye, Register, Welcome
+from retire_cluster.protocol.messages import PROTOCOL_VERSION, Goodbye, LinkStored, Register, Welcome
 
 RENEW = "the device's capabilities changed"
 RENEWED = "the gateway's certificate was renewed"
@@ -78,8 +79,11 @@ class Runtime:
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)  # what a crash left
         chosen = {name: offered[name] for name in wanted}
         self._workbench = Workbench(outbox, chosen, slots, config.timing, directory)
+        care = Care(config.limits, vitals.metrics, self._workbench.pause)
+        await care.begin()
         chores = [internet, asyncio.create_task(self._workbench.maintain())]
         chores.append(asyncio.create_task(self._workbench.age()))
+        chores.append(asyncio.create_task(care.watch(config.timing.care_s)))
         main = [asyncio.create_task(self._stay_connected(internet)), asyncio.create_task(self._await_stop())]
         try:
             await _first_to_end(main, chores)
@@ -142,15 +146,24 @@ class Runtime:
         await asyncio.to_thread(self._remember, replace(identity, pin=pin))
         return True
 
-    def _remember(self, identity: Identity) -> None:
-        """Store the identity. A full disk costs it at the next start, which is said, but not the work now."""
+    def _remember(self, identity: Identity, link_no: int | None = None) -> None:
+        """Store the identity, with a new link number. A full disk costs a credential at the next start, which is
+        said, but not the work now; the number shown is always one that is on disk."""
+        is_new = identity != self._identity
         self._identity = identity
+        numbered = identity if link_no is None else replace(identity, link_no=link_no)
         try:
-            self._store.save(identity)
+            self._store.save(numbered)
         except OSError as error:
-            logger.warning(
-                "cannot store the device's credential (%s): it is lost when this agent ends", error.strerror
-            )
+            if is_new:
+                logger.warning(
+                    "cannot store the device's credential (%s): it is lost when this agent ends",
+                    error.strerror,
+                )
+            else:
+                logger.warning("cannot store the link number (%s); the last one stays good", error.strerror)
+        else:
+            self._identity = numbered
 
     # --- staying connected ----------------------------------------------------------------------------------
 
@@ -162,7 +175,7 @@ class Runtime:
             address = self._config.join[turn % len(self._config.join)]
             self._has_joined = False
             began = loop.time()
-            ending = await self._visit(address, internet)
+            ending = await self._try(address, internet)
             if self._stopping.is_set():
                 return
             verdict = judge(ending, self._config.timing)
@@ -171,6 +184,16 @@ class Runtime:
             stays = verdict.same_address and (self._has_joined or verdict.reason == RENEWED)
             turn += 0 if stays else 1
             await self._obey(verdict, address)
+
+    async def _try(self, address: Address, internet: "asyncio.Task[None]") -> Ending:
+        """One connection, until it ends. A defect costs the connection and is told; the agent goes on."""
+        try:
+            return await self._visit(address, internet)
+        except AgentExit:
+            raise
+        except Exception as error:
+            logger.exception("a defect of this agent ended the connection")
+            return f"an internal error: {error}"
 
     async def _visit(self, address: Address, internet: "asyncio.Task[None]") -> Ending:
         """One connection to the address, until it ends."""
@@ -189,6 +212,8 @@ class Runtime:
 
         async def on_welcome(welcome: Welcome) -> None:
             await self._welcomed(welcome, address, link)
+            if welcome.link_no == self._identity.link_no:
+                session.send(LinkStored(link_no=welcome.link_no))
             if not register.capabilities.has_internet:
                 internet.add_done_callback(renew)
 
@@ -223,20 +248,24 @@ class Runtime:
             max_memory_mb=config.max_memory_mb,
             metrics=await self._vitals.metrics(),
             held=self._workbench.held(),
+            paused_reason=self._workbench.paused_reason,
+            link_no=self._identity.link_no,
         )
 
     async def _welcomed(self, welcome: Welcome, address: Address, link: Link) -> None:
         """Store a new credential before anything else, and tell the person who waits."""
         self._has_joined = True
+        known = self._identity
         if welcome.secret is not None:
-            joined = replace(
-                self._identity,
+            known = replace(
+                known,
                 secret=welcome.secret,
                 incarnation=welcome.incarnation,
                 pin=link.pin,
                 plain=not link.tls,
             )
-            await _to_the_end(asyncio.to_thread(self._remember, joined))
+        if known != self._identity or welcome.link_no is not None:
+            await _to_the_end(asyncio.to_thread(self._remember, known, welcome.link_no))
         self._told = ""
         types = ", ".join(self._workbench.handlers)
         logger.info(

@@ -54,7 +54,8 @@ class Session:
         self._bad_frames = 0
         self._outgoing: list[Message] = []
         self._has_outgoing = asyncio.Event()
-        self._pulse_changed = asyncio.Event()
+        self._has_news = asyncio.Event()  # for a heartbeat now: other settings, another reason to pause
+        self._told_pause: str | None = None
         self._early: list[Message] | None = []  # work that came before we were ready for it
         loop = asyncio.get_running_loop()
         self._welcome: asyncio.Future[Welcome] = loop.create_future()
@@ -67,6 +68,7 @@ class Session:
         sender = asyncio.create_task(self._keep_sending())
         try:
             self._connection.start(self)
+            self._told_pause = register.paused_reason
             self.send(register)
             welcome = await self._await_welcome()
             if welcome is not None:
@@ -130,7 +132,7 @@ class Session:
         return None
 
     async def _work(self) -> None:
-        self._workbench.attach(self.send)
+        self._workbench.attach(self.send, self._has_news.set)
         early, self._early = self._early or [], None
         self._workbench.receive(early)
         background = [asyncio.create_task(part) for part in (self._beat(), self._watch())]
@@ -153,20 +155,18 @@ class Session:
             assert self._pulse is not None
             await self._pause(self._pulse.interval_s * share)
             share = 1.0
-            self.send(
-                Heartbeat(
-                    metrics=await self._metrics(),
-                    held=self._workbench.held(),
-                    paused_reason=self._workbench.paused_reason,
-                )
-            )
+            metrics = await self._metrics()
+            self._told_pause = self._workbench.paused_reason
+            self.send(Heartbeat(metrics=metrics, held=self._workbench.held(), paused_reason=self._told_pause))
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not beyond a change of the settings."""
-        self._pulse_changed.clear()
+        """Wait, but not beyond a change of the settings, and not with an untold reason to pause."""
+        self._has_news.clear()
+        if self._workbench.paused_reason != self._told_pause:
+            return
         try:
             async with asyncio.timeout(seconds):
-                await self._pulse_changed.wait()
+                await self._has_news.wait()
         except TimeoutError:
             return
 
@@ -211,7 +211,7 @@ class Session:
                 self.send(Pong(nonce=message.nonce))
             case Config():
                 self._pulse = message.pulse
-                self._pulse_changed.set()
+                self._has_news.set()
             case Error():
                 logger.warning(
                     "the gateway did not understand a message: %s %s", message.field, message.reason

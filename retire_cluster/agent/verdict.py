@@ -12,6 +12,7 @@ _FINAL = {
     "revoked": ExitCode.REVOKED,
     "device_id_taken": ExitCode.ID_TAKEN,
     "too_old": ExitCode.TOO_OLD,
+    "cloned": ExitCode.CLONED,
 }
 _ADVICE = {
     "bad_token": "the gateway refuses the join token; copy the one it prints when it starts",
@@ -25,6 +26,9 @@ _ADVICE = {
     "unavailable": "the gateway cannot work at the moment",
     "stopping": "the gateway is stopping",
     "replaced": "another connection of this device took over; does a second agent use a copy of its data?",
+    "cloned": "the gateway refuses this data directory as a copy of another device's: join as a device of its own "
+    "with --device-id NAME and --token; or, if this is the real one, have the operator remove the device, then "
+    "start with --rejoin and --token",
     "protocol_error": "the gateway did not understand this agent",
 }
 

@@ -37,7 +37,7 @@ from retire_cluster.protocol.messages import (
 )
 from retire_cluster.protocol.states import HeldState
 
-MAX_HELD = 4096  # what one message may list
+MAX_HELD = 640  # attempts, results that nobody took included: they fit into the first frame of a connection
 WORK = (Assign, Go, Cancel, Stop, ResultAck, OutputAck)
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,10 @@ logger = logging.getLogger(__name__)
 
 def _nowhere(message: Message) -> None:
     """Without a connection messages are void: the held list and connected() make good for them."""
+
+
+def _nobody() -> None:
+    """Without a connection nobody waits for a change: the next registration tells it."""
 
 
 class Workbench:
@@ -73,19 +77,24 @@ class Workbench:
         self._ended: list[Result] = []
         self._parked: deque[list[Instruction]] = deque()  # waits for the disk, in order
         self._disk_error: str | None = None
+        self._owners_reason: str | None = None
+        self._pause_changed: Callable[[], None] = _nobody
         self._is_leaving = False
         self._uneasy = asyncio.Event()  # something waits for maintain()
 
     # --- for the connection ---------------------------------------------------------------------------------
 
-    def attach(self, send: Callable[[Message], None]) -> None:
-        """A connection is welcome: its messages go to `send`, beginning with what is unacknowledged."""
-        self._send = send
+    def attach(self, send: Callable[[Message], None], pause_changed: Callable[[], None] = _nobody) -> None:
+        """A connection is welcome: its messages go to `send`, beginning with what is unacknowledged.
+
+        `pause_changed` is called when `paused_reason` is another than before.
+        """
+        self._send, self._pause_changed = send, pause_changed
         self._feed.connected()  # before the results: what was printed came before the end
         self._carry_out(self._ledger.connected())
 
     def detach(self) -> None:
-        self._send = _nowhere
+        self._send, self._pause_changed = _nowhere, _nobody
 
     def receive(self, messages: Iterable[Message]) -> None:
         """Act on one frame's messages of the kinds in WORK."""
@@ -95,14 +104,23 @@ class Workbench:
         """What the gateway is told at register and in every heartbeat."""
         now = self._clock()
         return tuple(
-            Held(attempt=attempt, state=state, age_s=max(0.0, now - self._accepted_at.get(attempt, now)))
+            Held(
+                attempt=attempt,
+                state=state,
+                age_s=round(max(0.0, now - self._accepted_at.get(attempt, now)), 1),
+            )
             for attempt, state in self._ledger.held()[:MAX_HELD]
         )
 
     @property
     def paused_reason(self) -> str | None:
-        """Why no new task is taken at all; None while all is well."""
-        return self._disk_error
+        """Why no new task is taken at all, every reason there is; None while all is well."""
+        return "; ".join(filter(None, (self._disk_error, self._owners_reason)))[:500] or None
+
+    def pause(self, reason: str | None) -> None:
+        """Take no new task for this reason, or, with None, take them again. What runs goes on."""
+        self._owners_reason = reason
+        self._pause_changed()
 
     # --- life -----------------------------------------------------------------------------------------------
 
@@ -150,10 +168,12 @@ class Workbench:
     def _refusal(self, task_type: str) -> str | None:
         if self._is_leaving:
             return "the agent is stopping"
-        if self._disk_error is not None:
-            return self._disk_error
+        if self.paused_reason is not None:
+            return self.paused_reason
         if task_type not in self.handlers:
             return f"this device does not offer {task_type!r}"
+        if self._ledger.size >= MAX_HELD:
+            return f"{MAX_HELD} attempts are held, most of them with results that were not acknowledged yet"
         if self._ledger.active >= self.slots:
             return f"no free slot: {self._ledger.active} of {self.slots} are in use"
         return None
@@ -193,13 +213,18 @@ class Workbench:
         except OutboxError as error:
             if self._disk_error is None:
                 logger.warning("%s: no new task is taken until this works again; is the disk full?", error)
-            self._disk_error = f"the device cannot write to its disk: {error}"[:500]
+            self._set_disk_error(f"the device cannot write to its disk: {error}"[:500])
             return False
         if self._disk_error is not None:
             logger.info("the disk takes writes again")
-            self._disk_error = None
+            self._set_disk_error(None)
         self._note(writes)
         return True
+
+    def _set_disk_error(self, error: str | None) -> None:
+        if error != self._disk_error:
+            self._disk_error = error
+            self._pause_changed()
 
     def _note(self, writes: list[Write]) -> None:
         """Keep the ages of attempts, and have maintain() look after new results."""

@@ -43,6 +43,7 @@ BY_STATUS = {
     500: ErrorCode.INTERNAL_ERROR,
     503: ErrorCode.SERVICE_UNAVAILABLE,
 }
+MAX_NAMED = 100  # invalid fields in one answer
 RETRY_AFTER_S = 5  # what a client of an unavailable service should wait
 
 
@@ -79,11 +80,16 @@ def invalid(*errors: FieldError) -> ApiError:
 
 
 def validation_failure(errors: Sequence[FieldError]) -> Failure:
-    """The failure of one or several invalid fields; the first is the one named."""
+    """The failure of one or several invalid fields; the first is the one named.
+
+    An answer names at most MAX_NAMED: of a body of unknown keys it would otherwise be many times the size.
+    """
     first = errors[0]
     details: dict[str, Any] = {"field": first.field, "reason": first.reason}
     if len(errors) > 1:
-        details["errors"] = [{"field": error.field, "reason": error.reason} for error in errors]
+        details["errors"] = [{"field": error.field, "reason": error.reason} for error in errors[:MAX_NAMED]]
+    if len(errors) > MAX_NAMED:
+        details["further_errors"] = len(errors) - MAX_NAMED
     message = f"{first.field}: {first.reason}" if first.field else first.reason
     return Failure(400, ErrorCode.VALIDATION_ERROR, message, details)
 

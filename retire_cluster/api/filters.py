@@ -1,4 +1,7 @@
-"""Query parameters of lists, as django-filter's filters: repeatable, comma-separated, and strict."""
+"""Query parameters of lists, as django-filter's filters, and strict: of one value, or of several.
+
+Several are written by repeating the parameter, with commas, or both; one that takes one value may stand once.
+"""
 
 import re
 from collections.abc import Callable, Iterable
@@ -13,63 +16,73 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from retire_cluster.api import parameters
 from retire_cluster.api.errors import FieldError, invalid
 
 Check = Callable[[str], Any]
 MAX_VALUES = 100  # of one parameter
 
 
-class _ManyWidget(forms.TextInput):
-    """One query parameter: repeated, comma-separated, or both."""
+class _TextsWidget(forms.TextInput):
+    """One query parameter as often as it was sent."""
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> list[str]:
-        texts: Iterable[str] = data.getlist(name) if hasattr(data, "getlist") else [data.get(name) or ""]
-        return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+        return list(data.getlist(name)) if hasattr(data, "getlist") else [data.get(name) or ""]
 
     def format_value(self, value: Any) -> str | None:
         return ",".join(value) if isinstance(value, (list, tuple)) else super().format_value(value)
 
 
-class _ManyField(forms.Field):
+class _ValuesField(forms.Field):
     """The values of a parameter, each checked."""
 
-    widget = _ManyWidget
+    widget = _TextsWidget
 
-    def __init__(self, *, check: Check, **options: Any) -> None:
+    def __init__(self, *, check: Check, once: bool, **options: Any) -> None:
         super().__init__(**options)
         self._check = check
+        self._once = once
 
     def clean(self, value: Any) -> list[Any]:
         texts: list[str] = value or []
-        if len(texts) > MAX_VALUES:
+        if (reason := parameters.problem(texts, once=self._once)) is not None:
+            raise forms.ValidationError(reason)
+        parts = texts if self._once else [part for text in texts for part in text.split(",")]
+        found = [part.strip() for part in parts if part.strip()]
+        if len(found) > MAX_VALUES:
             raise forms.ValidationError(f"may have {MAX_VALUES} values")
-        if any("\x00" in text for text in texts):  # Postgres cannot even compare with it
-            raise forms.ValidationError("must not contain the NUL character")
         try:
-            return [self._check(text) for text in texts]
+            return [self._check(part) for part in found]
         except ValueError as error:
             raise forms.ValidationError(str(error)) from None
 
 
 class Values(Filter):  # type: ignore[misc]  # django-filter has no types
-    """Rows whose field has one of the values; with another `lookup`, rows that satisfy it with the last value.
+    """Rows whose field has one of the values; with another `lookup`, rows that satisfy it with the only value.
 
     `check` turns a value's text into what is looked up; it raises ValueError saying what the value must be.
-    `words` are the values there are, where they can be listed.
+    `words` are the values there are, where they can be listed. With `once` it takes a single value.
     """
 
-    field_class = _ManyField
+    field_class = _ValuesField
 
     def __init__(
-        self, *, check: Check, words: Iterable[str] = (), lookup: str = "in", **options: Any
+        self,
+        *,
+        check: Check,
+        words: Iterable[str] = (),
+        lookup: str = "in",
+        once: bool = False,
+        **options: Any,
     ) -> None:
         self.words = [str(word) for word in words]
-        super().__init__(lookup_expr=lookup, check=check, required=False, **options)
+        self.once = once or lookup != "in"
+        super().__init__(lookup_expr=lookup, check=check, once=self.once, required=False, **options)
 
     def filter(self, queryset: QuerySet[Any], value: list[Any] | None) -> QuerySet[Any]:
         if not value:
             return queryset
-        wanted = value if self.lookup_expr == "in" else value[-1]
+        wanted = value if self.lookup_expr == "in" else value[0]
         return queryset.filter(**{f"{self.field_name}__{self.lookup_expr}": wanted})
 
 

@@ -2,6 +2,8 @@
 
 A cursor names the last row seen (its time and its id, so ties are in order too): rows that arrive meanwhile
 neither repeat nor hide any. It holds no filter; the client repeats its filters with every page.
+
+Numbered pages come with a count. It is exact for lists that people page through; see decision 10.
 """
 
 import base64
@@ -18,9 +20,14 @@ from rest_framework.response import Response
 
 from retire_cluster.api.envelope import Page
 from retire_cluster.api.errors import FieldError, invalid
+from retire_cluster.api.parameters import positive, single
+from retire_cluster.api.remembered import Remembered
 
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
+MAX_COUNTED = 10_000  # rows
+TOTALS_KEPT_S = 2.0
+totals: Remembered[int] = Remembered(TOTALS_KEPT_S)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR = struct.Struct(">q16s")  # microseconds since the epoch, id
 
@@ -37,7 +44,7 @@ class EnvelopePagination(BasePagination):
         if field and "cursor" in request.query_params:
             if "page" in request.query_params:
                 raise invalid(FieldError("cursor", "cannot be combined with page"))
-            return self._after_cursor(queryset, request.query_params["cursor"], field, size)
+            return self._after_cursor(queryset, single(request, "cursor"), field, size)
         return self._numbered(queryset, positive(request, "page", 1), size)
 
     def get_paginated_response(self, data: Any) -> Response:
@@ -51,7 +58,7 @@ class EnvelopePagination(BasePagination):
         return ""
 
     def _numbered(self, queryset: QuerySet[Any], page: int, size: int) -> list[Any]:
-        total = queryset.count()
+        total = count(queryset)
         pages = -(-total // size)
         self.pagination: dict[str, Any] = {
             "page": page,
@@ -77,24 +84,16 @@ class EnvelopePagination(BasePagination):
         return rows
 
 
-def positive(request: Request, name: str, default: int) -> int:
-    """A query parameter that is a whole number from 1; absent or empty means the default."""
-    return whole(request, name, default, low=1)
+def count(queryset: QuerySet[Any]) -> int:
+    """How many rows there are: exact up to MAX_COUNTED, beyond it some seconds old on a large table.
 
-
-def whole(request: Request, name: str, default: int, *, low: int, high: int | None = None) -> int:
-    """A query parameter that is a whole number within [low, high]; absent or empty means the default."""
-    raw = request.query_params.get(name, "")
-    if not raw:
-        return default
-    number = int(raw) if raw.isascii() and raw.isdigit() and len(raw) <= 19 else -1
-    if number < low or (high is not None and number > high):
-        raise invalid(
-            FieldError(
-                name, f"must be a whole number from {low}" + (f" to {high}" if high is not None else "")
-            )
-        )
-    return number
+    Nobody misses a row among ten thousand, but counting a million takes longer than showing the page.
+    """
+    # In the list's order: otherwise Postgres may prefer to read the table.
+    counted = queryset.values("pk")[: MAX_COUNTED + 1].count()
+    if counted <= MAX_COUNTED:
+        return counted
+    return max(counted, totals.get(str(queryset.order_by().query), queryset.count))
 
 
 def encode_cursor(moment: datetime, row_id: uuid.UUID) -> str:

@@ -1,6 +1,7 @@
 """Request bodies: strict JSON for everybody; forms only for operators signed in to the browsable API."""
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -38,8 +39,10 @@ def loads(raw: bytes) -> Any:
         raise _malformed(f"nested deeper than {jsontext.MAX_DEPTH} levels") from None
     except UnicodeDecodeError as error:
         raise _malformed(f"not UTF-8 at byte {error.start}") from None
-    except ValueError as error:
+    except (json.JSONDecodeError, jsontext.UnstorableJSON) as error:
         raise _malformed(str(error)) from None
+    except ValueError:  # Python's own bound: reading a number costs the square of its digits
+        raise _malformed(f"a number has more than {sys.get_int_max_str_digits()} digits") from None
     return value
 
 
@@ -55,8 +58,8 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # The last one would win silently here and the first one in another reader: two meanings of one body.
     value = dict(pairs)
     if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise jsontext.UnstorableJSON(f"the key {twice[:100]!r} appears twice in one object")
     return value
 

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from retire_cluster.api import exceptions
-from retire_cluster.api.errors import FieldError, invalid
+from retire_cluster.api.parameters import seconds
 
 MAX_WAIT_S = 60.0
 MAX_WSGI_WAIT_S = 20.0  # a thread is held: less than the 30 s after which gunicorn kills a silent worker
@@ -80,11 +80,4 @@ def pending_of(response: object) -> Pending | None:
 
 def wait_seconds(request: Request) -> float:
     """`?wait=SECONDS`, 0 to 60; 0 when absent."""
-    raw = request.query_params.get("wait", "")
-    try:
-        seconds = float(raw or 0)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= MAX_WAIT_S:
-        raise invalid(FieldError("wait", f"must be a number of seconds from 0 to {MAX_WAIT_S:g}"))
-    return seconds
+    return seconds(request, "wait", MAX_WAIT_S)

@@ -80,7 +80,10 @@ class ErrorSchema(serializers.Serializer[Any]):
 
 
 class PageSchema(serializers.Serializer[Any]):
-    """Where a page stands; with `cursor`, only `page_size`, `has_next` and `next_cursor`."""
+    """Where a page stands; with `cursor`, only `page_size`, `has_next` and `next_cursor`.
+
+    `total_items` is exact up to 10,000; beyond it may be some seconds old.
+    """
 
     page = serializers.IntegerField(required=False)
     page_size = serializers.IntegerField()
@@ -205,13 +208,15 @@ class EnvelopeSchema(AutoSchema):
         return name.removesuffix("Schema")
 
     def get_override_parameters(self) -> list[Any]:
-        """The list's filters: each repeatable and comma-separated."""
+        """The list's filters: of several values, repeatable and comma-separated, or of one."""
         filters = getattr(getattr(self.view, "filterset_class", None), "base_filters", {})
         if getattr(self.view, "action", "") != "list":
             return []
         return [
             OpenApiParameter(
-                name, {"type": "array", "items": _item(found)}, description=found.extra.get("help_text", "")
+                name,
+                _item(found) if found.once else {"type": "array", "items": _item(found)},
+                description=found.extra.get("help_text", ""),
             )
             for name, found in filters.items()
         ]

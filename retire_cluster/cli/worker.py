@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from retire_cluster import __version__
 from retire_cluster.agent import config as settings
 from retire_cluster.agent.address import parse_address
-from retire_cluster.agent.config import AgentConfig
+from retire_cluster.agent.config import AgentConfig, Timing
 from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
 from retire_cluster.agent.execution.handlers import offered_types
 from retire_cluster.agent.runtime import Runtime
@@ -47,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Every option has an environment variable RETIRE_CLUSTER_<OPTION> (--token: "
         "RETIRE_CLUSTER_JOIN_TOKEN); the option wins. "
         "Exit codes: 0 stopped, 2 usage, 3 token or secret refused, 4 removed by an operator, "
-        "5 device id taken, 6 version too old.",
+        "5 device id taken, 6 version too old, 7 data copied from another device.",
     )
     option = parser.add_argument
     option(
@@ -75,6 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     option("--slots", metavar="N", help="tasks at the same time (the number of cores)")
     option("--max-memory-gb", metavar="GB", help="memory that tasks may reserve together")
+    option("--pause-on-battery", metavar="PERCENT", help="take no task on battery at this charge or below")
+    option("--pause-above", metavar="CELSIUS", help="take no task at this temperature or above")
     option("--data-dir", metavar="DIR", help=f"where the agent keeps its files ({settings.DEFAULT_DATA_DIR})")
     option(
         "--ca", metavar="FILE", help="verify the gateway's certificate by this authority, not by the token"
@@ -140,6 +143,8 @@ def build_config(flags: argparse.Namespace, environ: Mapping[str, str]) -> Agent
         handlers=options.get("handlers", _handlers) or (),
         slots=options.get("slots", settings.check_slots),
         max_memory_mb=options.get("max_memory_gb", settings.check_memory_gb),
+        pause_on_battery=options.get("pause_on_battery", settings.check_battery_percent),
+        pause_above=options.get("pause_above", settings.check_celsius),
         ca_file=options.get("ca", settings.check_ca_file),
         insecure_plain=options.is_set("insecure_plain"),
         rejoin=options.is_set("rejoin"),
@@ -169,9 +174,9 @@ def _token(options: _Options, flags: argparse.Namespace) -> str | None:
     return token or options.get("token_file", settings.read_token_file)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the agent until it is stopped; returns the exit code."""
-    code = _main(argv)
+def main(argv: list[str] | None = None, timing: Timing | None = None) -> int:
+    """Run the agent until it is stopped; returns the exit code. `timing` replaces the usual durations."""
+    code = _main(argv, timing or Timing())
     _abandon_threads(code)
     return code
 
@@ -188,14 +193,14 @@ def _abandon_threads(code: int) -> None:
                 os._exit(code)
 
 
-def _main(argv: list[str] | None) -> int:
+def _main(argv: list[str] | None, timing: Timing) -> int:
     flags = build_parser().parse_args(argv)
     try:
         options = _Options(flags, os.environ)
         _set_up_logging(debug=options.is_set("debug"))
         if flags.test is not None:
             return _run(_test(flags, options))
-        return _run(_work(build_config(flags, os.environ)))
+        return _run(_work(replace(build_config(flags, os.environ), timing=timing)))
     except ConfigError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return ExitCode.USAGE

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +19,6 @@ from retire_cluster.protocol import pinning
 from retire_cluster.protocol.messages import Goodbye
 from retire_cluster.protocol.pinning import PATH as PROOF_PATH
 from retire_cluster.tls import Certificate
-
-logger = logging.getLogger("retire_cluster.gateway")
 
 STALE_TICK_S = 10.0  # a committer whose last tick is older does not work
 ASGIApp = Callable[[dict[str, Any], Receive, Send], Any]
@@ -90,17 +87,19 @@ class GatewayApp:
         address = (scope.get("client") or ("unknown", 0))[0]
         refusal = self._refusal(scope, address)
         if refusal is not None:
-            logger.warning("refused a connection from %s: %s", address, refusal, extra={"action": "connect"})
+            self._guard.complaints.log(
+                address, "refused a connection from %s: %s", address, refusal, action="connect"
+            )
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": refusal[:120]})
             return
         await receive()
         await send({"type": "websocket.accept"})
         trust = scope.get("state", {}).get(TRUST, _nothing)
-        connection = Connection(address, receive, send, self._committer.submit, trust)
+        connection = Connection(address, receive, send, self._committer.submit, trust, self._guard)
         self._connections.add(connection)
         try:
-            await connection.serve(self._guard)
+            await connection.serve()
         finally:
             self._connections.discard(connection)
 

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from django.db import DataError, InterfaceError, OperationalError, connection
+from django.db import DataError, InterfaceError, InternalError, OperationalError, connection
 
 from clusterconfig import services as config
 from devices import pings, presence
 from retire_cluster import db, hints
-from retire_cluster.gateway import translate
+from retire_cluster.gateway import budget, translate
+from retire_cluster.gateway.deadlines import Deadlines
 from retire_cluster.gateway.ingest import Batch, Identity
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Received
 from retire_cluster.gateway.sessions import Sessions
@@ -28,6 +29,7 @@ from tasks.placement import Matcher
 logger = logging.getLogger("retire_cluster.gateway")
 
 MAX_BATCH = 2000  # frames in one transaction
+MAX_BATCH_ROWS = 20_000  # about what its frames look up; the last one may go beyond
 TICK_S = 1.0
 RETRY_S = 0.5  # between tries while the database is away
 CLOSED_REASON = "the gateway counts this connection as lost; connect again"  # no matter to one that is gone
@@ -64,6 +66,7 @@ class Committer(threading.Thread):
         self._watch = sweep.Watch()
         self._blind = False
         self._matcher = Matcher()
+        self._deadlines = Deadlines()
         self._next_tick = 0.0
         self._next_flush = time.monotonic() + PRESENCE_FLUSH_S["sqlite"]
 
@@ -104,10 +107,12 @@ class Committer(threading.Thread):
             first = self._queue.get(timeout=wait)
             if first is not None:
                 inputs.append(first)
-            while len(inputs) < MAX_BATCH:
+            rows = 0
+            while len(inputs) < MAX_BATCH and rows < MAX_BATCH_ROWS:
                 item = self._queue.get_nowait()
                 if item is not None:
                     inputs.append(item)
+                    rows += budget.rows_in(item.messages) if isinstance(item, Received) else 1
         except queue.Empty:
             pass
         return inputs
@@ -139,7 +144,9 @@ class Committer(threading.Thread):
                 races += 1
                 if races > MAX_RACES:
                     raise
-            except (OperationalError, InterfaceError) as error:
+            except (OperationalError, InterfaceError, InternalError) as error:
+                if isinstance(error, InternalError) and connection.is_usable():
+                    raise  # a defect; else the database ended a transaction that a paused process left open
                 absent_since = absent_since or time.monotonic()
                 self._wait_for_database(error, absent_since)
                 if self._stopping.is_set():
@@ -160,15 +167,19 @@ class Committer(threading.Thread):
         if not (inputs or blind or judge or renewing or place or intents):
             return None
         with db.write_transaction():
-            batch = Batch(self.sessions, self._identity)
+            batch = Batch(self.sessions, self._identity, self._deadlines)
             batch.apply(inputs)
             if tick:
                 batch.tick(blind=blind, judge=judge)
             if intents:
                 batch.deliver_intents()
+            if tick and intents and not blind:
+                batch.enforce()
             if place or batch.effects.opened:
                 batch.place(self._matcher)
         self._blind &= not blind
+        if blind:
+            self._deadlines.start_anew()
         return batch.effects
 
     def _act(self, effects: Effects | None) -> None:
@@ -185,8 +196,14 @@ class Committer(threading.Thread):
             if old is not None:
                 reason = "the same device connected again"
                 effects.close.append((old.link, wire.Goodbye(code="replaced", reason=reason)))
+        for session, words in effects.pauses:
+            session.stored_pause = words
+        for session in effects.cordoned:
+            session.streak.end()  # an operator who uncordons it gives it a new chance
         for row in effects.changed:
             self.sessions.remember(row)
+            self._deadlines.follow(row, effects.time_left.get(row.id))
+        self._deadlines.told(effects.told)
         self._follow_pings(effects)
         if effects.placed:
             self._backlog = effects.work_may_remain
@@ -226,6 +243,7 @@ class Committer(threading.Thread):
         if self.last_tick >= self._next_flush:
             self._next_flush = self.last_tick + PRESENCE_FLUSH_S[connection.vendor]
             presence.flush()
+            self._deadlines.prune()
 
     def _spread_config(self) -> None:
         """Tell the agents that are behind which settings are in force."""

@@ -1,21 +1,21 @@
 """One agent's WebSocket in the event loop: frames in, validated, to the committer; messages out, batched."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from retire_cluster.gateway import budget
+from retire_cluster.gateway.budget import Budget
 from retire_cluster.gateway.guard import REGISTER_WITHIN_S, Guard
 from retire_cluster.gateway.inputs import Closed, Input, Opened, Received
 from retire_cluster.protocol import codec
-from retire_cluster.protocol.messages import Error, Goodbye, Message, Register, Welcome
-
-logger = logging.getLogger("retire_cluster.gateway")
+from retire_cluster.protocol.messages import Assign, Error, Goodbye, Message, Register, Welcome
 
 MAX_BAD_FRAMES = 5  # per connection; after that it is closed
 MAX_FRAMES_IN_FLIGHT = 8  # read, but not committed yet; beyond it the socket is not read
 MAX_QUEUED_OUT = 20_000  # messages an agent may leave unread before it is cut off
+MAX_QUEUED_PAYLOADS = 32 * 1024 * 1024  # characters of payloads, likewise
 POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
 NORMAL = 1000
@@ -36,6 +36,7 @@ class Connection:
         send: Send,
         submit: Callable[[Input], None],
         trust: Callable[[], None],
+        guard: Guard,
     ) -> None:
         self.address = address
         self.last_heard = time.monotonic()
@@ -43,7 +44,10 @@ class Connection:
         self._send = send
         self._submit = submit
         self._trust = trust  # from now on, read frames of full size
+        self._guard = guard
+        self._budget: Budget | None = None  # once the device proved who it is
         self._outgoing: asyncio.Queue[Message] = asyncio.Queue()
+        self._queued_payloads = 0  # characters
         self._in_flight = asyncio.Semaphore(MAX_FRAMES_IN_FLIGHT)
         self._closing: Goodbye | None = None
         self._bad_frames = 0
@@ -58,8 +62,10 @@ class Connection:
         for message in messages:
             if isinstance(message, Welcome):
                 self._trust()
+                self._budget = self._guard.budgets.of(message.device_id)
             self._outgoing.put_nowait(message)
-        if self._outgoing.qsize() > MAX_QUEUED_OUT:
+            self._queued_payloads += _payload_size(message)
+        if self._outgoing.qsize() > MAX_QUEUED_OUT or self._queued_payloads > MAX_QUEUED_PAYLOADS:
             self.close(Goodbye(code="protocol_error", reason="the agent does not read what it is sent"))
 
     def close(self, goodbye: Goodbye) -> None:
@@ -78,21 +84,21 @@ class Connection:
 
     # --- life of the connection -------------------------------------------------------------------------------
 
-    async def serve(self, guard: Guard) -> None:
+    async def serve(self) -> None:
         """From the accepted handshake to the end of the connection."""
         writer = asyncio.create_task(self._write())
         try:
-            guard.entered(self.address)
+            self._guard.entered(self.address)
             try:
                 register = await self._first_message()
             finally:
-                guard.left(self.address)
+                self._guard.left(self.address)
             if register is not None:
                 self._submit(Opened(self, register))
                 await self._until_over(writer)
                 self._submit(self._closed())
             if self.refused_join:
-                guard.failed(self.address)
+                self._guard.failed(self.address)
         finally:
             await self._end(writer)
 
@@ -101,6 +107,8 @@ class Connection:
             return Closed(self, self._orderly, orderly=True)
         if self._closing is not None and self._closing.code == "stopping":
             return Closed(self, "the gateway was stopped", stopping=True)
+        if self._closing is not None and self._closing.code == "protocol_error":
+            return Closed(self, f"cut off: {self._closing.reason}")
         return Closed(self, "the connection was lost")
 
     async def _until_over(self, writer: asyncio.Task[None]) -> None:
@@ -141,7 +149,7 @@ class Connection:
         return None
 
     def _refuse(self, reason: str) -> None:
-        logger.warning("refused %s: %s", self.address, reason, extra={"action": "register"})
+        self._complain("refused %s: %s", self.address, reason, action="register")
         self.close(Goodbye(code="protocol_error", reason=reason[:500]))
 
     async def _read(self) -> None:
@@ -151,7 +159,11 @@ class Connection:
             if frame is None:
                 return
             self.last_heard = time.monotonic()
+            if self._is_over(frames=1, bytes=len(frame), rows=0):
+                return
             messages = self._decoded(frame)
+            if self._is_over(rows=budget.rows_in(messages)):
+                return
             goodbye = next((item for item in messages if isinstance(item, Goodbye)), None)
             if messages:
                 self._submit(
@@ -163,19 +175,31 @@ class Connection:
                 self._orderly = f"the agent said goodbye: {goodbye.reason or goodbye.code}"
                 return
 
+    def _is_over(self, **costs: int) -> bool:
+        """Whether the device sent too much lately; then it is cut off."""
+        over = self._budget.spend(self.last_heard, **costs) if self._budget is not None else None
+        if over is None:
+            return False
+        self._complain("cut off %s: %s", self.address, over, action="budget")
+        self.close(Goodbye(code="protocol_error", reason=over))
+        return True
+
+    def _complain(self, message: str, *args: object, action: str) -> None:
+        self._guard.complaints.log(self.address, message, *args, action=action)
+
     def _decoded(self, frame: str | bytes) -> list[Message]:
         """The frame's messages; none, and an error message to the agent, when it is unusable."""
         try:
-            return codec.decode_from_agent(frame)
+            return budget.within_frame(codec.decode_from_agent(frame))
         except codec.BadFrame as error:
             self._bad_frames += 1
-            logger.warning(
+            self._complain(
                 "bad frame %d of %d from %s: %s",
                 self._bad_frames,
                 MAX_BAD_FRAMES,
                 self.address,
                 error,
-                extra={"action": "frame"},
+                action="frame",
             )
             self.send([Error(reason=error.reason[:500], field=error.field[:255])])
             if self._bad_frames >= MAX_BAD_FRAMES:
@@ -195,11 +219,16 @@ class Connection:
             messages = [await self._outgoing.get()]
             while not self._outgoing.empty():
                 messages.append(self._outgoing.get_nowait())
+            self._queued_payloads -= sum(map(_payload_size, messages))
             for frame in codec.encode(messages):
                 await self._send({"type": "websocket.send", "text": frame})
             if isinstance(messages[-1], Goodbye):
                 await self._send({"type": "websocket.close", "code": _close_code(messages[-1])})
                 return
+
+
+def _payload_size(message: Message) -> int:
+    return len(message.payload_json) if isinstance(message, Assign) else 0
 
 
 def _close_code(goodbye: Goodbye) -> int:

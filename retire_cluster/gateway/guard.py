@@ -3,6 +3,9 @@
 import time
 from collections import defaultdict, deque
 
+from retire_cluster.gateway.budget import Budgets
+from retire_cluster.gateway.complaints import Complaints
+
 REGISTER_WITHIN_S = 5.0
 MAX_UNREGISTERED = 64  # sockets per address that have not proved who they are
 MAX_FAILED_JOINS = 10  # per address and minute
@@ -11,9 +14,11 @@ _ADDRESSES_KEPT = 10_000
 
 
 class Guard:
-    """Counts per address. Belongs to the event loop's thread."""
+    """Counts per address, and holds what is counted per device. Belongs to the event loop's thread."""
 
     def __init__(self) -> None:
+        self.budgets = Budgets()
+        self.complaints = Complaints()
         self._unregistered: dict[str, int] = defaultdict(int)
         self._failures: dict[str, deque[float]] = {}
 

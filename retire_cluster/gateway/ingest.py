@@ -15,15 +15,16 @@ from uuid import UUID
 from django.db import DatabaseError, transaction
 
 from clusterconfig import services as config
-from devices import pings, presence
+from devices import operations, pings, presence
 from devices import services as devices
 from retire_cluster import __version__, db
-from retire_cluster.gateway import translate
+from retire_cluster.gateway import streaks, translate
+from retire_cluster.gateway.deadlines import Deadlines, Enforcement
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Opened, Received
 from retire_cluster.gateway.intents import Intents
-from retire_cluster.gateway.sessions import DECLINED_HOLD_S, Link, Session, Sessions
+from retire_cluster.gateway.sessions import Link, Session, Sessions
 from retire_cluster.protocol import messages as wire
-from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Verdict
+from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Outcome, Verdict
 from tasks import output, placement, reservations, rules, sweep
 from tasks.lifecycle import Ledger, LostRace
 from tasks.reconcile import Action, Wish, at_heartbeat, at_register
@@ -45,8 +46,9 @@ class Identity:
 class Batch:
     """The work of one transaction. Make one inside it, apply inputs and clock, then carry out the effects."""
 
-    def __init__(self, sessions: Sessions, identity: Identity) -> None:
+    def __init__(self, sessions: Sessions, identity: Identity, deadlines: Deadlines) -> None:
         self.effects = Effects()
+        self._deadlines = deadlines
         self._ledger = Ledger(db.now())
         self._sessions = sessions
         self._identity = identity
@@ -54,6 +56,8 @@ class Batch:
         self._opening: dict[int, Session] = {}
         self._printed: list[output.Piece] = []
         self._printed_acks: dict[tuple[str, str], tuple[Link, int]] = {}
+        self._heard: dict[str, Session] = {}  # whose heartbeats are in this batch
+        self._failing: dict[str, Session] = {}  # on which a task failed in this batch
 
     def apply(self, inputs: Sequence[Input]) -> None:
         """Apply the inputs in order of arrival and store what changed."""
@@ -68,6 +72,8 @@ class Batch:
                 case Closed():
                     self._close(item)
         self._store()
+        self._store_pauses()
+        self._cordon_failing()
 
     def _preload(self, inputs: Sequence[Input]) -> None:
         """Read every row the batch may need in a few statements."""
@@ -96,6 +102,11 @@ class Batch:
         self._store_output()
         self.effects.finished = self._ledger.finished
         self.effects.changed = list(self._ledger.stored.values())
+        for row in self.effects.changed:
+            task = self._ledger.task(row.task_id)
+            left = None if task is None else rules.time_left_s(task, row, now=self._ledger.now)
+            if left is not None:
+                self.effects.time_left[row.id] = left
 
     def _store_output(self) -> None:
         output.append(self._printed, now=self._ledger.now)
@@ -103,6 +114,25 @@ class Batch:
             self.effects.say(link, wire.OutputAck(attempt=attempt, number=number))
         self._printed.clear()
         self._printed_acks.clear()
+
+    def _store_pauses(self) -> None:
+        """Other processes read them from the rows; most heartbeats say nothing new. By id, as all lock devices."""
+        for device_id, session in sorted(self._heard.items()):
+            if session.paused != session.stored_pause:
+                devices.note_pause(device_id, session.number, session.paused)
+                self.effects.pauses.append((session, session.paused))
+
+    def _cordon_failing(self) -> None:
+        """Take devices out of service on which everything fails, while others show that it is not the tasks."""
+        now = time.monotonic()
+        for device_id, session in sorted(self._failing.items()):
+            if session.streak.length(now) < streaks.FAILURES:
+                continue
+            able = [item.device_id for item in self._sessions.all() if item.works(self._ledger.now)]
+            if operations.cordon_failing(device_id, reason=streaks.REASON, able=able):
+                self.effects.cordoned.append(session)
+                facts = {"action": "cordon", "device_id": device_id}
+                logger.warning("%s is cordoned: %s", device_id, streaks.REASON, extra=facts)
 
     def _put(self, step: rules.Step | None) -> None:
         if step is not None:
@@ -133,12 +163,14 @@ class Batch:
                 reusable_token=self._identity.reusable_token,
             )
         except devices.Refused as refusal:
-            logger.warning(
+            self._sessions.complaints.log(
+                item.link.address,
                 "refused %s at %s: %s",
                 message.device_id,
                 item.link.address,
                 refusal.reason,
-                extra={"action": "register", "code": refusal.code},
+                action="register",
+                code=refusal.code,
             )
             self.effects.close.append((item.link, wire.Goodbye(code=refusal.code, reason=refusal.reason)))  # type: ignore[arg-type]
             return
@@ -161,6 +193,8 @@ class Batch:
             link,
             totals,
             secret_confirmed=registration.secret is None,
+            paused=registration.device.paused_reason,
+            stored_pause=registration.device.paused_reason,
             config_version=self._settings.version,
         )
 
@@ -174,6 +208,7 @@ class Batch:
             pulse=translate.pulse(self._settings),
             config_version=self._settings.version,
             secret=registration.secret,
+            link_no=registration.device.session,
         )
 
     def _close(self, item: Closed) -> None:
@@ -229,6 +264,8 @@ class Batch:
 
     def _dispatch(self, session: Session, message: wire.Message) -> None:
         match message:
+            case wire.LinkStored() if message.link_no == session.number:
+                devices.confirm_link(session.device_id, session.number)
             case wire.Heartbeat():
                 self._heartbeat(session, message)
             case wire.Accepted():
@@ -246,24 +283,25 @@ class Batch:
             case wire.Ping():
                 self.effects.say(session.link, wire.Pong(nonce=message.nonce))
             case wire.Error():
-                logger.warning(
+                self._complain(
+                    session,
                     "%s could not use a message: %s %s",
-                    session.device_id,
                     message.field,
                     message.reason,
-                    extra={"action": "error", "device_id": session.device_id},
+                    action="error",
                 )
 
     def _heartbeat(self, session: Session, message: wire.Heartbeat) -> None:
         self._note_presence(session, message.metrics, heartbeat=True)
-        session.paused = message.paused_reason is not None
+        session.paused = devices.pause_words(message.paused_reason)
+        self._heard[session.device_id] = session
         held = translate.held_list(message.held)
         if held or session.attempts:
             self._reconcile(session, held)
         self.effects.say(session.link, wire.HeartbeatAck())
 
     def _accepted(self, session: Session, message: wire.Accepted) -> None:
-        session.unanswered = 0
+        session.unanswered = session.declined = 0
         for attempt_id in message.attempts:
             pair = self._own(session, attempt_id)
             step = pair and rules.accept(
@@ -278,7 +316,7 @@ class Batch:
                 self.effects.say(session.link, wire.Go(attempts=(attempt_id,)))
 
     def _declined(self, session: Session, message: wire.Declined) -> None:
-        session.hold_until = time.monotonic() + DECLINED_HOLD_S
+        session.hold(time.monotonic())
         pair = self._own(session, message.attempt)
         if pair is not None and pair[1].state is AttemptState.OFFERED and pair[1].session == session.number:
             self._lose(pair, f"the device declined: {message.reason}")
@@ -288,16 +326,14 @@ class Batch:
         pair = self._own(session, message.attempt)
         verdict = Verdict.UNKNOWN
         if pair is None:
-            logger.warning(
-                "%s reported attempt %s, which is not its own",
-                session.device_id,
-                message.attempt,
-                extra={"action": "result", "device_id": session.device_id},
+            self._complain(
+                session, "%s reported attempt %s, which is not its own", message.attempt, action="result"
             )
         else:
             jitter = random.uniform(0.5, 1)  # noqa: S311 spreads retries, guards nothing
             step = rules.finish(*pair, translate.report(message), now=self._ledger.now, jitter=jitter)
             self._ledger.put(step)
+            self._note_end(session, pair[1], step.attempt)
             verdict = step.verdict or verdict
         self.effects.say(session.link, wire.ResultAck(attempt=message.attempt, verdict=verdict))
 
@@ -315,6 +351,12 @@ class Batch:
             self._printed.append(_piece(pair, message))
         self._printed_acks[session.device_id, message.attempt] = (session.link, message.number + 1)
 
+    def _note_end(self, session: Session, before: rules.AttemptRow, after: rules.AttemptRow) -> None:
+        if before.live and after.outcome is not None:
+            session.streak.note(after.task_id, after.outcome, after.ran_s or 0.0, time.monotonic())
+            if after.outcome is Outcome.FAILED:
+                self._failing[session.device_id] = session
+
     def _stopped(self, session: Session, message: wire.Stopped) -> None:
         for attempt_id in message.attempts:
             session.withdrawn.discard(UUID(attempt_id))
@@ -322,11 +364,16 @@ class Batch:
             if pair is not None:
                 self._put(rules.confirm(*pair))
 
+    def _complain(self, session: Session, message: str, *args: object, action: str) -> None:
+        name = session.device_id
+        self._sessions.complaints.log(name, message, name, *args, action=action, device_id=name)
+
     # --- reconciling ------------------------------------------------------------------------------------------
 
     def _reconcile(self, session: Session, held: dict[UUID, HeldState]) -> None:
         rows = self._ledger.pairs_of(session.device_id, held)
-        self._carry_out(session, at_heartbeat(session.device_id, session.number, held, rows))
+        overdue = self._deadlines.overdue(held)
+        self._carry_out(session, at_heartbeat(session.device_id, session.number, held, rows, overdue))
 
     def _carry_out(self, session: Session, actions: Iterable[Action]) -> None:
         for action in list(actions):
@@ -339,6 +386,8 @@ class Batch:
                     self.effects.say(session.link, wire.Go(attempts=(action.attempt.hex,)))
                 case Wish.CANCEL:
                     self.effects.say(session.link, wire.Cancel(attempt=action.attempt.hex))
+                case Wish.TIME_OUT:
+                    self.effects.say(session.link, wire.Cancel(attempt=action.attempt.hex, reason="timeout"))
                 case Wish.LOSE if pair:
                     self._lose(pair, "the device does not hold it any more")
                 case Wish.MOVE if pair:
@@ -378,6 +427,16 @@ class Batch:
     def deliver_intents(self) -> None:
         """Do what people want of devices and no message has said yet."""
         Intents(self._sessions, self._identity.gateway_id, self._ledger, self.effects).deliver()
+        self._store()
+
+    def enforce(self) -> None:
+        """Hold connected devices to time limits and cancels; part a blind pass leaves out. After the intents."""
+        lease_s = self._settings.heartbeat.silence
+        enforcement = Enforcement(self._deadlines, self._ledger, self.effects, lease_s=lease_s)
+        defiant = enforcement.run(self._open_sessions())
+        self._ledger.load_live_of(session.device_id for session in defiant)
+        for session in defiant:
+            self._close(Closed(session.link, "it did not stop what it was told to"))
         self._store()
 
     def place(self, matcher: placement.Matcher) -> None:

@@ -50,8 +50,13 @@ class Effects:
     ended: list[Session] = field(default_factory=list)
     finished: list[UUID] = field(default_factory=list)
     changed: list[AttemptRow] = field(default_factory=list)
+    time_left: dict[UUID, float] = field(default_factory=dict)  # seconds, of those changed attempts that run
+    cancelling: list[UUID] = field(default_factory=list)  # live attempts of this gateway
+    told: list[UUID] = field(default_factory=list)  # attempts whose devices know that they are to end
     pings_sent: list[tuple[Session, UUID]] = field(default_factory=list)
     pings_ended: list[tuple[Session, UUID]] = field(default_factory=list)
+    pauses: list[tuple[Session, str]] = field(default_factory=list)  # as the rows have them now
+    cordoned: list[Session] = field(default_factory=list)  # by the cluster itself
     placed: bool = False
     work_may_remain: bool = False
 

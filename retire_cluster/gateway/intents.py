@@ -36,6 +36,7 @@ class Intents:
     def _cancel(self) -> None:
         live = [attempt_id for session in self._sessions.all() for attempt_id in session.attempts]
         for attempt_id, device_id in services.cancelling(live):
+            self._effects.cancelling.append(attempt_id)
             session = self._sessions.by_device.get(device_id)
             if session is not None and attempt_id not in session.cancels_sent:
                 session.cancels_sent.add(attempt_id)

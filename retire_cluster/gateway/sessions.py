@@ -2,17 +2,22 @@
 
 import time
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+from retire_cluster.gateway.complaints import Complaints
+from retire_cluster.gateway.streaks import FAST_S, SUSPECT, WORKED_S, Streak
 from retire_cluster.protocol.messages import Goodbye, Message
 from retire_cluster.protocol.states import AttemptState
 from tasks.reservations import with_free
 from tasks.rules import AttemptRow
 from tasks.scheduling.planner import DeviceView
 
-DECLINED_HOLD_S = 1.0  # a device that declined is left alone for so long
+DECLINED_HOLD_S = (
+    1.0  # a device that declined is left alone for so long, doubled with each further time in a row
+)
+LONGEST_HOLD_S = 60.0
 
 
 class Link(Protocol):
@@ -39,13 +44,22 @@ class Session:
     totals: DeviceView
     attempts: dict[UUID, AttemptRow] = field(default_factory=dict)  # live ones of this session
     secret_confirmed: bool = True
-    paused: bool = False
+    paused: str = ""  # why its agent takes no new task, as it said last
+    stored_pause: str = ""  # what of it is committed
+    streak: Streak = field(default_factory=Streak)  # of fast failures
     hold_until: float = 0.0
+    declined: int = 0  # times in a row
     unanswered: int = 0  # offers in a row
+    opened_at: float = field(default_factory=time.monotonic)
     cancels_sent: set[UUID] = field(default_factory=set)
     withdrawn: set[UUID] = field(default_factory=set)  # taken away from the agent, which is told to stop them
     pings: dict[UUID, float] = field(default_factory=dict)  # unanswered ones, and when they left (monotonic)
     config_version: int = 0  # of the settings the agent was told
+
+    def hold(self, now: float) -> None:
+        """It declined: offer it nothing for a while. `now` is monotonic."""
+        self.hold_until = now + min(LONGEST_HOLD_S, DECLINED_HOLD_S * 2 ** min(self.declined, 10))
+        self.declined += 1
 
     @property
     def device_id(self) -> str:
@@ -61,16 +75,27 @@ class Session:
         `stale`: attempts changed in a transaction that is still open; then all of it counts as free here, and
         placement derives the truth from the rows.
         """
-        if self.paused or time.monotonic() < self.hold_until:
-            return replace(self.totals, free_slots=0)
+        now = time.monotonic()
+        totals = replace(self.totals, failing=self.streak.length(now) >= SUSPECT)
+        if self.paused or now < self.hold_until:
+            return replace(totals, free_slots=0)
         if stale:
-            return self.totals
+            return totals
         used = (
             sum(row.slots for row in self.attempts.values()),
             sum(row.memory_mb for row in self.attempts.values()),
             sum(row.storage_mb for row in self.attempts.values()),
         )
-        return with_free(self.totals, used)
+        return with_free(totals, used)
+
+    def works(self, now: datetime) -> bool:
+        """It does what devices are for: not failing, and a task succeeded of late or has run for a while."""
+        clock = time.monotonic()
+        if self.streak.length(clock):
+            return False
+        old = now - timedelta(seconds=FAST_S)
+        running = (row.accepted_at for row in self.attempts.values() if row.accepted_at is not None)
+        return clock - self.streak.worked_at <= WORKED_S or any(begun < old for begun in running)
 
     def renewable(self, before: datetime) -> list[AttemptRow]:
         """Running attempts whose lease ends before the moment."""
@@ -90,6 +115,7 @@ class Sessions:
     """All sessions of this gateway. Only the committer thread touches it."""
 
     def __init__(self) -> None:
+        self.complaints = Complaints()
         self.by_device: dict[str, Session] = {}
         self._by_link: dict[int, Session] = {}
 

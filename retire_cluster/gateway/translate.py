@@ -1,6 +1,6 @@
 """Between the words of the wire and those of the life cycle. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from clusterconfig.registry import ClusterSettings
@@ -34,7 +34,7 @@ def held_list(items: Iterable[wire.Held]) -> dict[UUID, HeldState]:
     return {UUID(item.attempt): item.state for item in items}
 
 
-def attempts_in(message: wire.Message) -> Iterable[str]:
+def attempts_in(message: wire.Message) -> Sequence[str]:
     """Every attempt a message names."""
     match message:
         case wire.Heartbeat():

@@ -99,5 +99,5 @@ def _same(sent: Any, shown: Any) -> bool:
 def _invalid(problems: Iterable[registry.ConfigError]) -> ApiError:
     """The API's 400; fields are named as in the body."""
     return invalid(
-        *(FieldError(problem.field.partition(".")[2][:100], problem.reason) for problem in problems)
+        *(FieldError(problem.field.partition(".")[2][:100] or "body", problem.reason) for problem in problems)
     )

@@ -53,7 +53,8 @@ def _message(item: Any, index: int, known: dict[str, type[Message]]) -> Message:
     kind = item.get("type") if isinstance(item, dict) else None
     cls = known.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        raise BadFrame(f"unknown message type {str(kind)[:40]!r}", f"[{index}].type")
+        word = repr(kind[:40]) if isinstance(kind, str) else "(not a text)"
+        raise BadFrame(f"unknown message type {word}", f"[{index}].type")
     try:
         return schema.decode(cls, item)
     except schema.SchemaError as error:

@@ -7,7 +7,7 @@ agent sends is untrusted and bounded here; what a message does is in LIFECYCLE t
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from retire_cluster.protocol.schema import Length, Pattern, Range
+from retire_cluster.protocol.schema import Length, OneLine, Pattern, Range
 from retire_cluster.protocol.states import HeldState, Outcome, Platform, Role, Stream, Verdict
 
 PROTOCOL_VERSION = 1
@@ -26,12 +26,13 @@ DeviceId = Annotated[
 Name = DeviceId
 Identifier = Annotated[str, Pattern(r"[0-9a-f]{32}", "32 lower-case hexadecimal digits")]
 Secret = Annotated[str, Length(1, 256)]
-TaskType = Annotated[str, Length(1, 100)]
-Sentence = Annotated[str, Length(0, 500)]
-Label = Annotated[str, Length(0, 255)]
+TaskType = Annotated[str, Length(1, 100), OneLine()]
+Sentence = Annotated[str, Length(0, 500), OneLine()]
+Label = Annotated[str, Length(0, 255), OneLine()]
 Seconds = Annotated[float, Range(0, 10**9)]
 Megabytes = Annotated[int, Range(0, 2**40)]
 Percent = Annotated[float, Range(0, 100)]
+LinkNumber = Annotated[int, Range(0, 2**50)]
 Identifiers = Annotated[tuple[Identifier, ...], Length(0, 4096)]
 
 
@@ -114,6 +115,18 @@ class Register(Message):
     max_memory_mb: Megabytes | None = None
     metrics: Metrics = Metrics()
     held: HeldList = ()
+    paused_reason: Sentence | None = None  # as in a heartbeat: no offer may come before the first one
+    link_no: LinkNumber | None = (
+        None  # the newest one stored, 0 before the first; None: an agent without them
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkStored(Message):
+    """The link number of the welcome is on the agent's disk."""
+
+    type: ClassVar[str] = "link_stored"
+    link_no: LinkNumber
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +221,7 @@ class Welcome(Message):
     pulse: Pulse
     config_version: int = 0
     secret: Secret | None = None
+    link_no: LinkNumber | None = None  # stored, then confirmed by `link_stored`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +326,7 @@ GOODBYE_CODES = (
     "full",  # max_connections reached
     "too_old",  # protocol versions do not overlap
     "replaced",  # another connection of the same device took over
+    "cloned",  # the agent's data is a copy, or was restored from a backup
     "protocol_error",
     "unavailable",  # the gateway cannot reach its database
 )
@@ -332,6 +347,7 @@ class Goodbye(Message):
         "full",
         "too_old",
         "replaced",
+        "cloned",
         "protocol_error",
         "unavailable",
     ]
@@ -340,6 +356,7 @@ class Goodbye(Message):
 
 FROM_AGENT: tuple[type[Message], ...] = (
     Register,
+    LinkStored,
     Heartbeat,
     Accepted,
     Declined,

@@ -2,7 +2,7 @@
 
 Pure Python because agents run where nothing can be compiled. A type hint is the whole schema:
 `str`, `int`, `float`, `bool`, `X | None`, `Literal`, `StrEnum`, `tuple[X, ...]`, `dict[str, X]`, nested
-dataclasses, and `Annotated[..., Length | Range | Pattern]` for bounds. Unknown keys are ignored, so
+dataclasses, and `Annotated[..., Length | Range | Pattern | OneLine]` for bounds. Unknown keys are ignored, so
 that neighbouring versions understand each other; a missing key takes the dataclass default.
 """
 
@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from retire_cluster.protocol import jsontext
+from retire_cluster.protocol.text import one_line
 
 T = TypeVar("T")
 Check = Callable[[Any, str], Any]
@@ -64,6 +65,17 @@ class Pattern:
     def check(self, value: Any, path: str) -> None:
         if not re.fullmatch(self.regex, value):
             raise SchemaError(path, f"must be {self.words}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OneLine:
+    """Text for people: what could forge a line, drive a terminal or reorder words is replaced, never refused.
+
+    An honest device may have an odd name; it must work all the same.
+    """
+
+    def clean(self, value: str) -> str:
+        return one_line(value)
 
 
 _plans: dict[type, list[tuple[str, Check, bool]]] = {}
@@ -142,7 +154,10 @@ def _bounded(bounds: tuple[Any, ...], inner: Check) -> Check:
     def check(value: Any, path: str) -> Any:
         result = inner(value, path)
         for bound in bounds:
-            bound.check(result, path)
+            if isinstance(bound, OneLine):
+                result = bound.clean(result)
+            else:
+                bound.check(result, path)
         return result
 
     return check

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     # What may change by itself; placement looks at it apart from the profile.
     ONLINE = "online"
     CORDONED = "cordoned"
+    PAUSED = "paused"
     FREE_SLOTS = "free_slots"
     FREE_MEMORY = "free_memory"
     FREE_STORAGE = "free_storage"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.code import PRODUCT, ROOT, Source, sources
+from tests.architecture.code import PRODUCT, ROOT, Source, dotted, sources
 
 AGENT = ("retire_cluster/agent", "retire_cluster/cli/worker.py")
 AGENT_MAY = (
@@ -41,6 +41,16 @@ IMPURE = frozenset(
         "time",
         "urllib",
     ]
+)
+# The checker of histories and what it looks at: it must not depend on what it judges, nor on when.
+CHECKER = (
+    "retire_cluster/torture/checker.py",
+    "retire_cluster/torture/history.py",
+    "retire_cluster/torture/frames.py",
+)
+CHECKER_MAY = ("retire_cluster.protocol.states", "retire_cluster.torture.history")
+WALL_CLOCKS = frozenset(
+    {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 )
 CLOCK_READS = frozenset({"now", "utcnow", "today", "uuid1", "uuid4"})
 HEAVY = ("django", "rest_framework", "celery", "channels", "kombu", "cryptography", "uvicorn")
@@ -104,6 +114,36 @@ def test_the_rules_import_only_the_protocol_and_each_other() -> None:
 
 def test_protocol_and_rules_know_no_clock_no_chance_and_no_io() -> None:
     assert [line for source in sources(*PROTOCOL, *RULES) for line in impurities(source)] == []
+
+
+def test_the_checker_of_histories_is_pure_and_knows_nothing_of_the_cluster() -> None:
+    assert [line for source in sources(*CHECKER) for line in foreign_imports(source, CHECKER_MAY)] == []
+    assert [line for source in sources(*CHECKER) for line in impurities(source)] == []
+
+
+def wall_clocks(source: Source) -> list[str]:
+    """Calls that read the clock on the wall."""
+    calls = [node for node in ast.walk(source.tree) if isinstance(node, ast.Call)]
+    return [
+        f"{source.at(call)} calls {dotted(call.func)}()"
+        for call in calls
+        if ".".join(dotted(call.func).split(".")[-2:]) in WALL_CLOCKS
+    ]
+
+
+def test_no_code_of_the_agent_reads_a_wall_clock() -> None:
+    """Invariant I10: a device's clock may be wrong by years."""
+    assert [line for source in sources(*AGENT, *PROTOCOL) for line in wall_clocks(source)] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["import time\ntime.time()", "datetime.now(UTC)", "import datetime\ndatetime.datetime.now()"]
+)
+def test_a_wall_clock_is_found(text: str) -> None:
+    assert wall_clocks(Source.parse("sample.py", text))
+    assert not wall_clocks(
+        Source.parse("sample.py", "import time\ntime.monotonic()\ndatetime.fromtimestamp(3)")
+    )
 
 
 @pytest.mark.parametrize(

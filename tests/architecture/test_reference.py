@@ -13,7 +13,7 @@ import pytest
 
 from clusterconfig import registry
 from retire_cluster.protocol import messages, states
-from retire_cluster.protocol.schema import Length, Pattern, Range
+from retire_cluster.protocol.schema import Length, OneLine, Pattern, Range
 from tests.architecture.code import PRODUCT, ROOT, Source, dotted, sources
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -73,9 +73,11 @@ def _required(field: dataclasses.Field[Any]) -> str:
     return "; required" if no_default else ""
 
 
-def _bound(bound: Length | Range | Pattern) -> str:
+def _bound(bound: Length | Range | Pattern | OneLine) -> str:
     if isinstance(bound, Pattern):
         return f"of {bound.words}"
+    if isinstance(bound, OneLine):
+        return ""  # described once, for all short texts
     return f"({bound.low:,} to {bound.high:,})"
 
 

@@ -123,7 +123,7 @@ def test_metrics_cost_the_same_statements_for_any_size(api: Api) -> None:
 
     with CaptureQueriesContext(connection) as remembered:
         api.data("cluster/metrics")
-    assert count() == few == 7 + (connection.vendor == "postgresql")  # there the database's clock is asked
+    assert count() == few == 8 + (connection.vendor == "postgresql")  # there the database's clock is asked
     assert len(remembered) == 4
 
 

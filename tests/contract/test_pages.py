@@ -97,6 +97,7 @@ def test_the_first_page_shows_devices_tasks_and_counts(client: Client) -> None:
 
 def test_what_devices_and_clients_say_is_escaped(client: Client) -> None:
     make_device("evil", status_reason=XSS, tags=[XSS], platform="<b>x</b>", role=XSS[:10], agent_version=XSS)
+    make_device("odd", paused_reason=XSS)
     make_task(task_type=XSS, device_id=XSS)
 
     for path in ("/", "/api/v1/devices/evil", "/api/v1/tasks", "/api/v1/devices"):

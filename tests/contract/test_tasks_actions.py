@@ -56,9 +56,14 @@ def test_one_bad_entry_stores_nothing_and_every_one_is_named(api: Api) -> None:
 
 
 def test_an_unknown_type_in_a_batch_is_named_by_its_index(keyed: Keyed) -> None:
-    answer = keyed(Scope.ADMIN).post("tasks/batch", {"tasks": [ECHO, {**ECHO, "task_type": "nonsense"}]})
+    batch = [ECHO, *({**ECHO, "task_type": name} for name in ("nonsense", "echo", "humbug", "nonsense"))]
+    answer = keyed(Scope.ADMIN).post("tasks/batch", {"tasks": batch})
     assert answer.status_code == 400
-    assert answer.json()["error_details"]["field"] == "tasks[1].task_type"
+    details = answer.json()["error_details"]
+    assert details["field"] == "tasks[1].task_type"
+    named = [(item["field"], item["reason"].split("'")[1]) for item in details["errors"]]
+    wrong = {1: "nonsense", 3: "humbug", 4: "nonsense"}
+    assert named == [(f"tasks[{index}].task_type", name) for index, name in wrong.items()]
     assert not Task.objects.exists()
 
 
@@ -139,6 +144,7 @@ def test_another_body_under_the_same_key_is_refused(api: Api) -> None:
     for path, body in (("tasks", {**ECHO, "payload": {}}), ("tasks/batch", {"tasks": [ECHO]})):
         answer = api.post(path, body, headers=headers)
         assert (answer.status_code, answer.json()["error_code"]) == (409, "IDEMPOTENCY_MISMATCH")
+        assert answer.json()["error_details"].keys() == {"field", "reason"}
     assert Task.objects.count() == 1
 
 
@@ -267,6 +273,42 @@ def test_explain_holds_every_device_against_the_task_with_its_values(api: Api, d
     assert data["devices"][0]["available"] is True
     failed = [check["check"] for check in data["devices"][2]["checks"] if not check["passed"]]
     assert set(failed) == {"memory", "tags", "online", "free_memory"}
+
+
+def test_explain_names_a_pause_as_a_check_of_its_own(api: Api) -> None:
+    make_device("phone", paused_reason="temperature 81 °C, limit 75 °C")
+    task = make_task()
+
+    data = api.data(f"tasks/{task.pk}/explain")
+
+    assert (data["fitting_devices"], data["available_devices"]) == (1, 0)
+    [failed] = [check for check in data["devices"][0]["checks"] if not check["passed"]]
+    assert failed == {
+        "check": "paused",
+        "passed": False,
+        "wanted": "takes tasks",
+        "found": "paused: temperature 81 °C, limit 75 °C",
+    }
+    reason = api.data(f"tasks/{task.pk}/status")["queue_reason"]
+    assert reason == "1 device fits, but it is paused: temperature 81 °C, limit 75 °C"
+
+
+def test_a_fleet_out_of_service_is_explained_in_one_sentence(api: Api) -> None:
+    make_device("phone", paused_reason="battery at 9 %")
+    make_device("tablet", paused_reason="temperature 80 °C")
+    task = make_task()
+
+    def reason() -> str:
+        return str(api.data(f"tasks/{task.pk}/status")["queue_reason"])
+
+    assert reason() == "2 devices fit, but all are paused; phone: battery at 9 %"
+    make_device("nuc", cordoned=True)
+    assert reason() == "3 devices fit, but all are cordoned or paused; phone: battery at 9 %"
+    make_device("pi")
+    assert reason() == "1 device fits with room, perhaps held for an older task that needs more of it"
+    Task.objects.update(ready_at=timezone.now())
+    assert reason() == "1 device fits with room: it starts in a moment"
+    assert api.data(f"tasks/{task.pk}/explain")["reason"] == reason()
 
 
 def test_a_dry_run_is_checked_as_the_real_one(api: Api) -> None:

@@ -183,7 +183,8 @@ def test_details_hold_everything_and_the_payload_as_it_is_stored(api: Api) -> No
     task = make_task(
         payload='{"b":1.0e2,"a":[1,  2]}', metadata={"by": "me"}, requirements={"min_cpu_cores": 2}
     )
-    make_attempt(task, device, outcome="lost", reason="connection lost")
+    late = '{"outcome": "success", "ran_s": 2.5}'
+    make_attempt(task, device, outcome="lost", reason="connection lost", late=late)
     make_attempt(task, device)
 
     answer = api.get(f"tasks/{task.pk}")
@@ -210,7 +211,9 @@ def test_details_hold_everything_and_the_payload_as_it_is_stored(api: Api) -> No
         "execution_time_seconds",
         "error_message",
         "error_traceback",
+        "late",
     }
+    assert [item["late"] for item in data["attempts"]] == [{"outcome": "success", "ran_s": 2.5}, None]
     assert [item["error_message"] for item in data["error_history"]] == ["connection lost"]
     assert data["result"] is None
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.cluster import Cluster, until
+from tests.e2e.cluster import Cluster, running, until
 
 REVOKED = 4  # the agent's exit code
 ROUND_TRIPS_MS = 2000.0  # far more than a round trip within one machine takes
@@ -94,3 +94,23 @@ def test_a_removed_device_comes_back_only_when_asked_to(tmp_path: Path) -> None:
         raise AssertionError("\n".join(process.said() for process in cluster.processes)) from error
     finally:
         cluster.stop()
+
+
+def test_a_server_goes_on_without_its_local_node_once_that_is_removed(tmp_path: Path) -> None:
+    with running(tmp_path) as cluster:
+        cluster.api.headers["X-API-Key"] = (cluster.data_dir / "api-key").read_text().strip()
+        [node] = until(lambda: cluster.get("devices?status=online"), "the local node")
+        [server] = cluster.processes
+
+        assert call(cluster, "DELETE", f"devices/{node['device_id']}")["was_online"]
+        until(lambda: "goes on without its local node" in server.said(), "the server to say so")
+        cluster.join("alice")
+        cluster.online("alice")
+        assert cluster.ended(cluster.submit())["status"] == "success"
+        assert server.interrupt() == 0
+
+        again = cluster.start()
+        cluster.online("alice")
+        until(lambda: again.said().count("goes on without its local node") == 2, "it to say so again")
+        assert [row["device_id"] for row in cluster.get("devices")] == ["alice"]
+        assert again.alive()

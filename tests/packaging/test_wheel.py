@@ -140,6 +140,11 @@ def test_the_server_finds_its_templates_and_static_files(server: Environment) ->
     assert all(place.is_relative_to(server.packages.resolve()) for place in places), output
 
 
+def test_the_server_install_proves_the_delivery_guarantees(server: Environment) -> None:
+    said = server("retire-cluster-manage", "torture", "--episodes", "2", "--agents", "2")
+    assert "violations              0 (must be 0)" in said
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_command_of_the_server_install_explains_itself(server: Environment, script: str) -> None:
     assert server(script, "--help").strip()

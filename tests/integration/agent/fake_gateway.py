@@ -55,6 +55,7 @@ class FakeGateway:
         self.after_welcome: list[Message] = []  # follows in the same frame
         self.acknowledges = True
         self.answers_heartbeats = True
+        self.gives_link_numbers = True
         self.connections: list[ServerConnection] = []
         self.received: list[Message] = []
         self.bytes_seen = 0
@@ -145,6 +146,7 @@ class FakeGateway:
             incarnation="1" * 32,
             pulse=pulse,
             secret=secret,
+            link_no=len(self.all(Register)) if self.gives_link_numbers else None,
         )
 
     async def _answer(self, connection: ServerConnection, messages: Sequence[Message]) -> None:

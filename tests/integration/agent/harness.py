@@ -9,6 +9,7 @@ from typing import Any
 from retire_cluster.agent.address import Address
 from retire_cluster.agent.config import AgentConfig, Timing
 from retire_cluster.agent.errors import AgentExit
+from retire_cluster.agent.host import Host
 from retire_cluster.agent.runtime import Runtime
 from retire_cluster.protocol.states import HeldState
 from tests.integration.agent.fake_gateway import DEADLINE_S, FakeGateway
@@ -38,8 +39,8 @@ def settings(directory: Path, *ports: int, **changes: Any) -> AgentConfig:
 class Agent:
     """A running Runtime."""
 
-    def __init__(self, config: AgentConfig) -> None:
-        self.runtime = Runtime(config)
+    def __init__(self, config: AgentConfig, host: Host | None = None) -> None:
+        self.runtime = Runtime(config, host)
         self.task = asyncio.create_task(self.runtime.run())
 
     def states(self) -> list[HeldState]:
@@ -68,9 +69,11 @@ class Agent:
 
 
 @asynccontextmanager
-async def agent(directory: Path, *gateways: FakeGateway, **changes: Any) -> AsyncIterator[Agent]:
-    """An agent that joins the gateways; stopped at the end if it still runs."""
-    running = Agent(settings(directory, *(gateway.port for gateway in gateways), **changes))
+async def agent(
+    directory: Path, *gateways: FakeGateway, host: Host | None = None, **changes: Any
+) -> AsyncIterator[Agent]:
+    """An agent that joins the gateways; stopped at the end if it still runs. `host`: the machine it sees."""
+    running = Agent(settings(directory, *(gateway.port for gateway in gateways), **changes), host)
     try:
         yield running
     finally:

@@ -2,6 +2,7 @@ import asyncio
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,7 +127,10 @@ def test_forgotten_without_a_token_it_ends_and_says_how_to_go_on(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("code", "exit_code"),
-    [("bad_token", 3), ("bad_secret", 3), ("revoked", 4), ("device_id_taken", 5), ("too_old", 6)],
+    [
+        *(("bad_token", 3), ("bad_secret", 3), ("revoked", 4), ("device_id_taken", 5), ("too_old", 6)),
+        ("cloned", 7),
+    ],
 )
 def test_a_final_refusal_ends_it_with_a_code_of_its_own(tmp_path: Path, code: str, exit_code: int) -> None:
     async def scenario() -> None:
@@ -212,7 +216,7 @@ def test_the_operator_decides_role_tags_and_types(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with gateway() as server:
-            changes = {
+            changes: dict[str, Any] = {
                 "role": Role.STORAGE,
                 "tags": ("attic",),
                 "task_types": ("echo",),

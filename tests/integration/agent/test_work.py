@@ -434,3 +434,30 @@ def test_a_task_type_can_be_anything(tmp_path: Path) -> None:
             assert (await server.next(Declined)).attempt == odd.attempt
 
     run(scenario)
+
+
+def test_a_defect_costs_the_connection_and_not_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from retire_cluster.agent.vitals import Vitals
+
+    sound = Vitals.metrics
+    calls = []
+
+    async def metrics(self: Vitals) -> Any:
+        calls.append(1)
+        if len(calls) == 2:  # the first heartbeat; the registration asked before
+            raise ZeroDivisionError("a defect")
+        return await sound(self)
+
+    monkeypatch.setattr(Vitals, "metrics", metrics)
+
+    async def scenario() -> None:
+        async with gateway() as server:
+            server.interval_s = 0.05
+            async with agent(tmp_path, server):
+                await server.joined()
+                await server.joined(2)
+                assert "a defect of this agent ended the connection" in caplog.text
+
+    run(scenario)

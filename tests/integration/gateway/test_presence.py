@@ -3,8 +3,8 @@
 import pytest
 from django.db import connection
 
-from devices import presence
-from devices.models import Presence
+from devices import presence, serializers
+from devices.models import Device, Presence
 from retire_cluster.protocol import messages as wire
 from tests.integration.gateway.cluster import Cluster
 
@@ -45,6 +45,20 @@ def test_another_process_reads_what_the_table_has(cluster: Cluster) -> None:
     else:  # an SD card is spared; the latest sample is there all the same
         assert stored.history == []
         assert history() == [2.0]
+
+
+def test_battery_and_heat_go_all_the_way_from_heartbeat_to_status(cluster: Cluster) -> None:
+    link = cluster.join("historian")
+    reading = wire.Metrics(battery_percent=41.5, charging=False, temperature_c=-3.0, cpu_percent=0.0)
+    cluster.say(link, wire.Heartbeat(metrics=reading))
+    device = Device.objects.get(id="historian")
+    load = serializers.device_status(device)["current_load"]
+    assert (load["battery_percent"], load["charging"], load["temperature"]) == (41.5, False, -3.0)
+    assert (load["cpu_percent"], load["memory_percent"]) == (0.0, None)
+
+    cluster.say(link, wire.Heartbeat(metrics=wire.Metrics(cpu_percent=5.0)))
+    load = serializers.device_status(device)["current_load"]
+    assert (load["battery_percent"], load["charging"], load["temperature"]) == (None, None, None)
 
 
 def test_a_list_does_not_read_histories(cluster: Cluster) -> None:

@@ -3,91 +3,23 @@
 import asyncio
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
-import uvicorn
-from django.db import connection, connections
+from django.db import connection
 
-from retire_cluster import ops
-from retire_cluster.http_bridge import HttpBridge
-from tasks import services, waiting
+from tasks import waiting
 from tasks.models import Attempt, Task
 from tests.factories import START, make_attempt, make_device
+from tests.integration.rest.serving import DEADLINE_S, raw, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ECHO = {"task_type": "echo", "payload": {"message": "Hello World"}}
-DEADLINE_S = 20.0
-
-
-class _Bridge(HttpBridge):
-    """Two threads, whose connections the test can close at its end."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
-
-    def close_connections(self) -> None:
-        async def main() -> None:
-            barrier = threading.Barrier(2)
-
-            def close() -> None:
-                barrier.wait(10)
-                connections.close_all()
-
-            await asyncio.gather(*(self._pool.run(close) for _ in range(2)))
-
-        asyncio.run(main())
-
-
-@contextmanager
-def _serving(app: Any) -> Iterator[int]:
-    # Named as TCP, so that asyncio switches Nagle's delay off for its connections.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, proxy_headers=False)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
-        thread.start()
-        until(lambda: server.started)
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join(DEADLINE_S)
-            assert not thread.is_alive()
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """What the condition returns once it is true; fails after the deadline."""
-    end = time.monotonic() + DEADLINE_S
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.01)
-    raise AssertionError("the condition never came true")
-
-
-@pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    monkeypatch.setattr(ops, "local_gateway", lambda: {"status": "healthy", "scheduler": "healthy"})
-    monkeypatch.setattr(services, "_announce", lambda: None)  # no gateway here: the test plays it
-    bridge = _Bridge()
-    with _serving(bridge) as number:
-        yield number
-        bridge.close_connections()
-
-
-@pytest.fixture
-def client(port: int) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_S) as http:
-        yield http
 
 
 def _finish(task_id: UUID) -> None:
@@ -182,8 +114,8 @@ def _finish_and_close(task_id: UUID) -> None:
 
 def test_a_caller_that_hangs_up_is_forgotten(port: int, client: httpx.Client) -> None:
     task_id = client.post("/api/v1/tasks", json=ECHO).json()["data"]["task_id"]
-    with socket.create_connection(("127.0.0.1", port)) as raw:
-        raw.sendall(
+    with socket.create_connection(("127.0.0.1", port)) as caller:
+        caller.sendall(
             f"GET /api/v1/tasks/{task_id}/status?wait=15 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         )
         until(waiting.waiting_for)
@@ -191,22 +123,13 @@ def test_a_caller_that_hangs_up_is_forgotten(port: int, client: httpx.Client) ->
     assert until(lambda: not waiting.waiting_for())
 
 
-def _raw(port: int, request: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as raw:
-        raw.sendall(request)
-        parts = []
-        while part := raw.recv(65_536):
-            parts.append(part)
-    return b"".join(parts)
-
-
 def test_an_underscore_header_is_not_a_key(port: int, settings: Any) -> None:
     settings.API_KEYS, settings.AUTH = ["sesame-open-the-door"], "all"
     request = "GET /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{}: {}\r\nConnection: close\r\n\r\n"
     key = settings.API_KEYS[0]
 
-    assert _raw(port, request.format("X-API-Key", key).encode()).startswith(b"HTTP/1.1 200")
-    assert _raw(port, request.format("X_API_Key", key).encode()).startswith(b"HTTP/1.1 401")
+    assert raw(port, request.format("X-API-Key", key).encode()).startswith(b"HTTP/1.1 200")
+    assert raw(port, request.format("X_API_Key", key).encode()).startswith(b"HTTP/1.1 401")
 
 
 @pytest.mark.parametrize("value", [b"k\xe9y", b"\xff" * 20, "schlüssel".encode()])
@@ -217,7 +140,7 @@ def test_a_key_beyond_ascii_is_wrong_not_an_error(port: int, value: bytes) -> No
         + b"\r\nConnection: close\r\n\r\n"
     )
 
-    assert _raw(port, request).startswith(b"HTTP/1.1 401")
+    assert raw(port, request).startswith(b"HTTP/1.1 401")
 
 
 def test_two_hosts_are_no_host(port: int) -> None:
@@ -225,7 +148,7 @@ def test_two_hosts_are_no_host(port: int) -> None:
         b"GET /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
     )
 
-    assert _raw(port, request).startswith(b"HTTP/1.1 400")
+    assert raw(port, request).startswith(b"HTTP/1.1 400")
 
 
 def test_a_large_chunked_body_is_413_and_the_server_goes_on(client: httpx.Client) -> None:

@@ -6,6 +6,7 @@ from retire_cluster.agent import config
 from retire_cluster.agent.address import Address
 from retire_cluster.agent.config import AgentConfig
 from retire_cluster.agent.errors import ConfigError
+from retire_cluster.agent.policy import Limits
 from retire_cluster.cli.worker import build_config, build_parser, main
 from retire_cluster.protocol.states import Role
 
@@ -32,6 +33,7 @@ def test_every_flag_arrives(tmp_path: Path) -> None:
         ),
         *("--tags", "x, y,,x", "--task-types", "echo", "--slots", "3", "--max-memory-gb", "1.5"),
         *("--data-dir", str(tmp_path), "--ca", str(tmp_path / "ca.pem"), "--insecure-plain", "--rejoin"),
+        *("--pause-on-battery", "20", "--pause-above", "65.5"),
     )
     assert built == AgentConfig(
         join=(Address("a.lan"), Address("::1", 9000)),
@@ -47,7 +49,10 @@ def test_every_flag_arrives(tmp_path: Path) -> None:
         ca_file=str(tmp_path / "ca.pem"),
         insecure_plain=True,
         rejoin=True,
+        pause_on_battery=20,
+        pause_above=65.5,
     )
+    assert built.limits == Limits(20, 65.5)
 
 
 def test_every_flag_has_a_variable() -> None:
@@ -100,6 +105,13 @@ def test_a_token_file_given_as_a_flag_beats_the_variable(tmp_path: Path) -> None
         (["--max-memory-gb", "-1"], "--max-memory-gb"),
         (["--max-memory-gb", "nan"], "--max-memory-gb"),
         (["--ca", "/nonexistent"], "--ca"),
+        (["--pause-on-battery", "0"], "--pause-on-battery: '0' must be .* 1 to 100"),
+        (["--pause-on-battery", "101"], "--pause-on-battery"),
+        (["--pause-on-battery", "12.5"], "--pause-on-battery"),
+        (["--pause-above", "19.9"], "--pause-above: '19.9' must be .* 20 to 120"),
+        (["--pause-above", "121"], "--pause-above"),
+        (["--pause-above", "nan"], "--pause-above"),
+        (["--pause-above", "warm"], "--pause-above"),
     ],
 )
 def test_a_bad_value_names_its_flag(arguments: list[str], words: str) -> None:

@@ -226,6 +226,16 @@ def test_tombstones_are_forgotten_in_the_second_rotation() -> None:
     assert ledger.records() == []
 
 
+def test_what_still_ends_is_not_forgotten_however_long_it_takes() -> None:
+    ledger = Ledger()
+    ledger.assign(assign(A), refuse=None)
+    ledger.stop(A)
+    assert [ledger.rotate() for _ in range(3)] == [[], [], []]
+    assert ledger.assign(assign(A), refuse=None) == []
+    ledger.gone(A)
+    assert ledger.rotate() == [Forget((A,))]
+
+
 def test_the_number_of_tombstones_is_bounded() -> None:
     ledger = Ledger()
     count = 3 * module.MAX_GENERATION

@@ -102,7 +102,17 @@ def test_a_phones_metrics_come_without_proc_stat(phone: Host, tmp_path: Path) ->
     assert metrics.battery_percent == 81
     assert metrics.charging is False
     assert metrics.cpu_percent is not None, "from the load"
-    assert metrics.temperature_c is None
+    assert metrics.temperature_c == 25.1, "the battery's, where no other can be read"
+
+
+@pytest.mark.parametrize("said", ['"hot"', "null", "0", "4000", "true"])
+def test_a_phone_that_tells_no_sane_temperature_tells_none(
+    phone: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    answer = f'{{"percentage": 81, "plugged": "UNPLUGGED", "temperature": {said}}}'
+    monkeypatch.setattr(power, "run", lambda arguments: answer)
+    metrics = Sampler(phone, tmp_path).sample()
+    assert (metrics.battery_percent, metrics.temperature_c) == (81, None)
 
 
 def test_nothing_readable_is_unknown_never_zero(machine: Machine, tmp_path: Path) -> None:

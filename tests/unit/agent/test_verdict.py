@@ -5,7 +5,7 @@ from retire_cluster.agent.errors import ExitCode
 from retire_cluster.agent.verdict import Verdict, judge
 from retire_cluster.protocol.messages import GOODBYE_CODES, Goodbye
 
-FINAL = {"bad_token": 3, "bad_secret": 3, "revoked": 4, "device_id_taken": 5, "too_old": 6}
+FINAL = {"bad_token": 3, "bad_secret": 3, "revoked": 4, "device_id_taken": 5, "too_old": 6, "cloned": 7}
 
 
 @pytest.mark.parametrize("code", GOODBYE_CODES)
@@ -25,4 +25,4 @@ def test_a_lost_connection_is_tried_again() -> None:
 
 
 def test_exit_codes_are_distinct_from_usage_errors() -> None:
-    assert {code.value for code in ExitCode} == {0, 2, 3, 4, 5, 6}
+    assert {code.value for code in ExitCode} == {0, 2, 3, 4, 5, 6, 7}

@@ -5,23 +5,28 @@ from typing import Any
 
 import pytest
 
+from retire_cluster.agent import workbench as module
 from retire_cluster.agent.config import Timing
 from retire_cluster.agent.execution.handlers import echo, sleep
 from retire_cluster.agent.outbox import Outbox, OutboxError
 from retire_cluster.agent.workbench import Workbench
+from retire_cluster.protocol import codec
 from retire_cluster.protocol.messages import (
     Accepted,
     Assign,
     Cancel,
+    Capabilities,
     Declined,
     Go,
+    Held,
     Message,
+    Register,
     Result,
     ResultAck,
     Stop,
     Stopped,
 )
-from retire_cluster.protocol.states import HeldState, Outcome, Verdict
+from retire_cluster.protocol.states import HeldState, Outcome, Platform, Verdict
 
 A, B, C = (digit * 32 for digit in "abc")
 
@@ -187,6 +192,44 @@ def test_a_full_disk_stops_new_work_keeps_results_and_recovers(
     assert caplog.text.count("no new task is taken") == 1
 
 
+def test_an_owners_pause_declines_with_its_reason_and_leaves_alone_what_runs(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A, "sleep", LONG))
+        bench.workbench.pause("battery at 15 %")
+        bench.receive(assign(B))
+        assert bench.sent[1:] == [Declined(attempt=B, reason="battery at 15 %")]
+        assert [entry.state for entry in bench.workbench.held()] == [HeldState.RUNNING]
+        bench.workbench.pause(None)
+        bench.receive(assign(B))
+        assert bench.sent[-1] == Accepted(attempts=(B,))
+
+    drive(tmp_path, scenario)
+
+
+def test_every_reason_to_pause_is_told_and_each_change_is_news(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        told: list[str | None] = []
+        bench.workbench.attach(bench.sent.append, lambda: told.append(bench.workbench.paused_reason))
+        bench.workbench.pause("temperature 90 °C")
+        bench.outbox.broken = True
+        bench.receive(Cancel(attempt=A))
+        bench.workbench.pause(None)
+        bench.outbox.broken = False
+        await bench.until(lambda: bench.workbench.paused_reason is None)
+        disk = "the device cannot write to its disk: the disk is full"
+        assert told == ["temperature 90 °C", f"{disk}; temperature 90 °C", disk, None]
+
+    drive(tmp_path, scenario)
+
+
+def test_reasons_too_long_for_a_message_are_cut(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.workbench.pause("x" * 600)
+        assert bench.workbench.paused_reason == "x" * 500
+
+    drive(tmp_path, scenario)
+
+
 def test_a_cancel_kills_even_while_the_disk_is_full(tmp_path: Path) -> None:
     async def scenario(bench: Bench) -> None:
         bench.receive(assign(A, "sleep", LONG))
@@ -230,3 +273,44 @@ def test_an_unknown_result_is_kept_as_evidence(tmp_path: Path) -> None:
         assert (tmp_path / "rejected" / f"{A}.json").exists()
 
     drive(tmp_path, scenario)
+
+
+def test_what_an_agent_may_hold_fits_into_its_first_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_HELD", 3)
+
+    async def scenario(bench: Bench) -> None:
+        bench.receive(assign(A), assign(B))
+        await bench.until(lambda: len(bench.results()) == 2)
+        bench.receive(assign(C, "sleep", LONG))
+        bench.receive(assign("d" * 32))
+        (declined,) = [message for message in bench.sent if isinstance(message, Declined)]
+        assert "3 attempts are held" in declined.reason
+        bench.receive(ResultAck(attempt=A, verdict=Verdict.RECORDED))
+        bench.receive(assign("d" * 32))
+        assert bench.sent[-1] == Accepted(attempts=("d" * 32,))
+
+    drive(tmp_path, scenario)
+
+
+def test_the_largest_registration_fits_into_the_first_frame() -> None:
+    held = tuple(
+        Held(attempt=f"{number:032x}", state=HeldState.FINISHED, age_s=99_999_999.9)
+        for number in range(module.MAX_HELD)
+    )
+    register = Register(
+        protocol=1,
+        device_id="x" * 64,
+        run_id=A,
+        agent_version="x" * 20,
+        capabilities=Capabilities(
+            platform=Platform.LINUX, hostname="x" * 64, unknown={f"fact_{n}": "x" * 100 for n in range(16)}
+        ),
+        secret="x" * 68,
+        tags=tuple(f"a-rather-long-tag-{n}" for n in range(32)),
+        task_types=tuple(f"a.rather.long.type.{n}" for n in range(50)),
+        held=held,
+    )
+    (frame,) = codec.encode([register])
+    assert len(frame) <= codec.MAX_FIRST_FRAME_BYTES

@@ -61,11 +61,19 @@ def test_any_bytes_are_a_value_or_a_named_error(raw: bytes) -> None:
         ("{}".encode("utf-16"), "UTF-8"),
         (b"\xef\xbb\xbf{}", "BOM"),
         (b"{'a': 1}", "double quotes"),
+        (b"[" + b"9" * 5000 + b"]", "more than 4300 digits"),
     ],
 )
 def test_the_error_says_what_is_wrong(raw: bytes, reason: str) -> None:
     with pytest.raises(ApiError, match=reason):
         loads(raw)
+
+
+def test_a_late_repetition_among_many_keys_is_found_in_one_pass() -> None:
+    names = ",".join(f'"k{number}":0' for number in range(300_000))
+
+    with pytest.raises(ApiError, match="'k299999' appears twice"):
+        loads(f'{{{names},"k299999":0}}'.encode())
 
 
 def test_64_levels_are_allowed() -> None:

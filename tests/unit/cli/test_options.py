@@ -74,6 +74,15 @@ AGENT: dict[str, tuple[str, str, object, list[str], object, str]] = {
         True,
         "allow_private_http",
     ),
+    "--pause-on-battery": (
+        "PAUSE_ON_BATTERY",
+        "20",
+        20,
+        ["--pause-on-battery", "30"],
+        30,
+        "pause_on_battery",
+    ),
+    "--pause-above": ("PAUSE_ABOVE", "60.5", 60.5, ["--pause-above", "70"], 70.0, "pause_above"),
     "--debug": ("DEBUG", "on", True, ["--debug"], True, "debug"),
 }
 ROWS = [(command, flag) for command, cases in CASES.items() for flag in cases]

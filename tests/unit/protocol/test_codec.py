@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retire_cluster.protocol import codec, jsontext, messages
-from retire_cluster.protocol.schema import Length, Pattern, Range
+from retire_cluster.protocol.schema import Length, OneLine, Pattern, Range
+from retire_cluster.protocol.text import one_line
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
 WAYS = {
@@ -50,7 +51,8 @@ def _scalar(hint: type, bounds: tuple[Any, ...]) -> st.SearchStrategy[Any]:
     for item in bounds:
         if isinstance(item, Pattern):
             return st.from_regex(item.regex, fullmatch=True)
-    return TEXT.filter(lambda text: len(text) >= _low(bounds))
+    clean = TEXT.map(one_line) if any(isinstance(item, OneLine) for item in bounds) else TEXT
+    return clean.filter(lambda text: len(text) >= _low(bounds))
 
 
 def _low(bounds: tuple[Any, ...]) -> int:
@@ -119,3 +121,24 @@ def test_a_lossy_text_can_always_be_stored(value: Any) -> None:
     text = jsontext.dumps_lossy(value)
     jsontext.check_text(text)
     assert "\x00" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("battery_percent", "100.5"),
+        ("battery_percent", "-1"),
+        ("battery_percent", "1e999"),
+        ("battery_percent", "NaN"),
+        ("battery_percent", '"80"'),
+        ("battery_percent", "true"),
+        ("charging", "1"),
+        ("charging", '"yes"'),
+        ("temperature_c", "301"),
+        ("temperature_c", "-101"),
+        ("temperature_c", "[40]"),
+    ],
+)
+def test_odd_readings_of_battery_and_heat_make_a_frame_unusable(name: str, value: str) -> None:
+    with pytest.raises(codec.BadFrame):
+        codec.decode_from_agent(f'[{{"type": "heartbeat", "metrics": {{"{name}": {value}}}}}]')

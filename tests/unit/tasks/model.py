@@ -17,6 +17,7 @@ from uuid import UUID
 from retire_cluster.agent import ledger as agent
 from retire_cluster.protocol import messages as wire
 from retire_cluster.protocol.states import (
+    AttemptState,
     DeviceLossPolicy,
     HeldState,
     Outcome,
@@ -36,6 +37,8 @@ MAX_LOSSES = 1
 KEPT = (wire.Welcome, wire.Result, wire.ResultAck)
 FAIR_STEPS = 400  # more than any run without faults needs
 
+# What tasks do: end by themselves, only when they are killed, or not at all, on devices that obey nobody.
+Work = Literal["ends", "hangs", "defies"]
 Rows = dict[UUID, tuple[rules.TaskRow, rules.AttemptRow]]
 
 
@@ -54,6 +57,8 @@ class Budget(NamedTuple):
     cancels: int = 0
     retries: int = 0
     withdrawals: int = 0  # a drain's deadline takes the task from its device
+    overruns: int = 0  # an attempt is out of time
+    verdicts: int = 0  # the server's patience ends with a device that was told to stop
     beats: int = 1  # heartbeats; without faults there are always more
 
 
@@ -89,10 +94,13 @@ class State(NamedTuple):
     links: tuple[Link, ...] = (Link(), Link())
     copies: tuple[tuple[int, wire.Assign], ...] = ()  # frames that will come once more, at any time
     started: tuple[str, ...] = ()  # every start of work, in order
+    overdue: tuple[UUID, ...] = ()  # attempts out of time, as the gateway remembers
+    overruled: tuple[UUID, ...] = ()  # ended by the server, since their device did not stop
+    work: Work = "ends"
     budget: Budget = Budget()
 
 
-def initial(policy: DeviceLossPolicy, budget: Budget) -> State:
+def initial(policy: DeviceLossPolicy, budget: Budget, work: Work = "ends") -> State:
     """A queued task; both devices are connected."""
     task = rules.TaskRow(
         id=TASK,
@@ -118,7 +126,7 @@ def initial(policy: DeviceLossPolicy, budget: Budget) -> State:
         on_device_loss=policy,
     )
     connected, link = Agent(dialled=True, welcome=True), Link(session=1, open=True)
-    return State(task, agents=(connected, connected), links=(link, link), budget=budget)
+    return State(task, agents=(connected, connected), links=(link, link), work=work, budget=budget)
 
 
 @dataclass
@@ -132,6 +140,8 @@ class World:
     links: list[Link] = field(init=False)
     copies: tuple[tuple[int, wire.Assign], ...] = field(init=False)
     started: list[str] = field(init=False)
+    overdue: list[UUID] = field(init=False)
+    overruled: list[UUID] = field(init=False)
     budget: Budget = field(init=False)
     full: bool = False  # a link holds more frames than the model follows
 
@@ -141,6 +151,7 @@ class World:
         self.agents, self.links = list(self.state.agents), list(self.state.links)
         self.copies = self.state.copies
         self.started, self.budget = list(self.state.started), self.state.budget
+        self.overdue, self.overruled = list(self.state.overdue), list(self.state.overruled)
 
     def frozen(self) -> State:
         rows = sorted(self.attempts.values(), key=lambda row: row.no + 10 * row.round)
@@ -151,6 +162,9 @@ class World:
             tuple(self.links),
             self.copies,
             tuple(self.started),
+            tuple(item for item in self.overdue if self.attempts[item].live),
+            tuple(self.overruled),
+            self.state.work,
             self.budget,
         )
 
@@ -182,6 +196,28 @@ class World:
         if pair is not None:
             self.put(rules.withdraw(*pair, reason="drained", now=NOW))
 
+    def time_out(self, attempt: UUID) -> None:
+        """The gateway notices that the attempt is out of time, and says so while nobody cancelled it."""
+        self.overdue.append(attempt)
+        if self.task.cancel_requested_at is None:
+            device = DEVICES.index(self.attempts[attempt].device_id)
+            self.say(device, wire.Cancel(attempt=attempt.hex, reason="timeout"))
+
+    def overrule(self, attempt: UUID) -> None:
+        """The device was told to stop it and did not; after a cancel its connection ends as well."""
+        pair = self.pair(attempt)
+        step = pair and rules.overrule(*pair, now=NOW)
+        if not step:
+            return
+        self.put(step)
+        self.overruled.append(attempt)
+        device = DEVICES.index(step.attempt.device_id)
+        if step.task.cancel_requested_at is None:
+            self.say(device, wire.Stop(attempts=(attempt.hex,)))
+        else:
+            _notice(self, device)
+            self.cut(device)
+
     def claim(self, device: int) -> None:
         number = 10 * self.task.round + self.task.attempt_no + 1
         step = rules.claim(
@@ -210,7 +246,9 @@ class World:
 
     def compare(self, device: int, held: dict[UUID, HeldState]) -> None:
         session = self.links[device].session
-        actions = reconcile.at_heartbeat(DEVICES[device], session, held, self.rows(device, held))
+        actions = reconcile.at_heartbeat(
+            DEVICES[device], session, held, self.rows(device, held), self.overdue
+        )
         self.carry_out(device, list(actions))
 
     def rows(self, device: int, held: Iterable[UUID]) -> Rows:
@@ -230,6 +268,8 @@ class World:
                     self.say(device, wire.Go(attempts=(name,)))
                 case Wish.CANCEL:
                     self.say(device, wire.Cancel(attempt=name))
+                case Wish.TIME_OUT:
+                    self.say(device, wire.Cancel(attempt=name, reason="timeout"))
                 case Wish.LOSE:
                     self.lose(action.attempt, "the device does not hold it any more")
                 case Wish.MOVE if pair:
@@ -324,8 +364,10 @@ class World:
                 self.decide(device, lambda ledger: ledger.assign(message, refuse=None))
             case wire.Go():
                 self.decide(device, lambda ledger: ledger.go(message.attempts[0]))
+            case wire.Cancel() | wire.Stop() if self.state.work == "defies":
+                return
             case wire.Cancel():
-                self.decide(device, lambda ledger: ledger.cancel(message.attempt))
+                self.decide(device, lambda ledger: ledger.cancel(message.attempt, message.reason))
             case wire.Stop():
                 self.decide(device, lambda ledger: ledger.stop(message.attempts[0]))
             case wire.ResultAck():
@@ -380,7 +422,8 @@ def held_of(here: Agent) -> tuple[tuple[UUID, HeldState], ...]:
 # --- events ---------------------------------------------------------------------------------------------------
 
 Event = tuple[str, Callable[[World], None]]
-Ending = Literal[Outcome.SUCCESS, Outcome.FAILED, Outcome.CANCELLED]
+Ending = Literal[Outcome.SUCCESS, Outcome.FAILED, Outcome.CANCELLED, Outcome.TIMEOUT]
+KILLED: dict[str, Ending] = {"user": Outcome.CANCELLED, "timeout": Outcome.TIMEOUT}
 
 
 def events(state: State) -> Iterator[Event]:
@@ -394,6 +437,29 @@ def events(state: State) -> Iterator[Event]:
             yield f"lease of {row.no} ends", _spend("expiries", partial(World.lose, attempt=row.id))
         if row.live and state.budget.withdrawals:
             yield f"{row.no} is withdrawn", _spend("withdrawals", partial(World.withdraw, attempt=row.id))
+        if _runs_here(state, row):
+            yield from _deadlines(state, row)
+
+
+def _runs_here(state: State, row: rules.AttemptRow) -> bool:
+    """Its device is connected and accepted it."""
+    link = state.links[DEVICES.index(row.device_id)]
+    return row.state is AttemptState.RUNNING and link.open and link.session == row.session
+
+
+def _deadlines(state: State, row: rules.AttemptRow) -> Iterator[Event]:
+    if state.budget.overruns and row.id not in state.overdue:
+        yield f"{row.no} is out of time", _spend("overruns", partial(World.time_out, attempt=row.id))
+    told = row.id in state.overdue or state.task.cancel_requested_at is not None
+    if state.budget.verdicts and told:
+        yield f"{row.no} was not stopped", _spend("verdicts", partial(World.overrule, attempt=row.id))
+
+
+def endings(state: State, kill: str) -> tuple[Ending, ...]:
+    """How work on a device may end now; `kill` is why its agent ends it, if it does."""
+    if kill:
+        return (KILLED[kill],)
+    return (Outcome.SUCCESS, Outcome.FAILED) if state.work == "ends" else ()
 
 
 def _work(state: State, device: int) -> Iterator[Event]:
@@ -407,8 +473,7 @@ def _work(state: State, device: int) -> Iterator[Event]:
     if state.budget.beats and here.welcome and not link.up and (here.holds or _live_on(state, device)):
         yield f"{name} beats", _spend("beats", lambda world: _beat(world, device))
     for attempt, kill in here.executing:
-        outcomes: tuple[Ending, ...] = (Outcome.CANCELLED,) if kill else (Outcome.SUCCESS, Outcome.FAILED)
-        for outcome in outcomes:
+        for outcome in endings(state, kill):
             yield (
                 f"{name} ends {attempt[-2:]} {outcome}",
                 partial(_end, device=device, attempt=attempt, outcome=outcome),
@@ -556,7 +621,13 @@ def check(before: State, after: State) -> None:
     _ended_rounds_stay(before, after)
     _results_are_of_their_round(after)
     _nothing_new_after_cancel(before, after)
+    _overruled_stay_over(after)
     _starts(after)
+
+
+def _overruled_stay_over(state: State) -> None:
+    if any(row.live for row in state.attempts if row.id in state.overruled):
+        raise Violation("an attempt came back after the server had ended it")
 
 
 def _one_live_attempt(state: State) -> None:
@@ -596,6 +667,8 @@ def _nothing_new_after_cancel(before: State, after: State) -> None:
         raise Violation("an attempt came to life after the cancel")
     if after.task.status in (TaskStatus.QUEUED, TaskStatus.PENDING):
         raise Violation("a cancelled task went back to the queue")
+    if after.task.status in (TaskStatus.FAILED, TaskStatus.TIMEOUT):
+        raise Violation(f"a cancelled task ended as {after.task.status}")
 
 
 def _starts(state: State) -> None:
@@ -660,11 +733,13 @@ def _story(parents: dict[State, tuple[State, str] | None], state: State, last: s
 
 
 def settled(state: State) -> bool:
-    """The task has ended, both sides know it, and nothing runs."""
-    return (
-        state.task.status.is_terminal
-        and not any(here.waiting or here.running or here.finished or here.executing for here in state.agents)
-        and not any(link.down or link.up for link in state.links)
+    """The task has ended, both sides know it, and nothing runs (where the device has any say in it)."""
+    return state.task.status.is_terminal and (
+        state.work == "defies"
+        or (
+            not any(here.waiting or here.running or here.finished or here.executing for here in state.agents)
+            and not any(link.down or link.up for link in state.links)
+        )
     )
 
 
@@ -685,22 +760,45 @@ def check_settling(explored: Explored) -> int:
     return steps
 
 
+def settle(state: State) -> State:
+    """Where a state comes to rest without further faults. Raises Violation if it does not."""
+    beaten = 0
+    for _ in range(FAIR_STEPS):
+        if settled(state):
+            return state
+        state, beaten = _calm_step(state, beaten)
+    raise Violation("it does not settle")
+
+
 def _calm_step(state: State, beaten: int) -> tuple[State, int]:
     """The next step of a world without faults: frames first, then links, work, heartbeats, and time passing."""
     world = World(state)
     for name, event in _calm_events(state):
         del name
         event(world)
-        return world.frozen(), 0
+        # A device that defies is told at each heartbeat, for ever: that is no progress.
+        return world.frozen(), beaten if state.work == "defies" else 0
     beating = [device for device, here in enumerate(state.agents) if here.welcome]
     if beaten < len(beating):
         _beat(world, beating[beaten])
         _deliver_up(world, beating[beaten])
         return world.frozen(), beaten + 1
     for row in state.attempts:
-        if row.live:  # nobody answered
-            world.lose(row.id)
+        if row.live:
+            _pass_time(world, row)
     return world.frozen(), 0
+
+
+def _pass_time(world: World, row: rules.AttemptRow) -> None:
+    """Heartbeats changed nothing: what runs on a connected device runs out of time, all else was not answered."""
+    if not _runs_here(world.state, row):
+        world.lose(row.id)
+    elif row.id not in world.overdue and world.task.cancel_requested_at is None:
+        world.time_out(row.id)
+    elif world.state.work == "defies":
+        world.overrule(row.id)
+    else:
+        raise Violation("a device that obeys was told to stop, and did not hear of it")
 
 
 def _calm_events(state: State) -> Iterator[Event]:
@@ -712,11 +810,8 @@ def _calm_events(state: State) -> Iterator[Event]:
         if not here.dialled:
             yield "dial", partial(_dial, device=device)
         for attempt, kill in here.executing:
-            outcome: Ending = Outcome.CANCELLED if kill else Outcome.SUCCESS
-            yield (
-                "end",
-                partial(_end, device=device, attempt=attempt, outcome=outcome),
-            )
+            for outcome in endings(state, kill)[:1]:
+                yield "end", partial(_end, device=device, attempt=attempt, outcome=outcome)
         if state.task.status is TaskStatus.QUEUED and link.open and here.welcome:
             yield "claim", partial(World.claim, device=device)
 
@@ -738,6 +833,17 @@ QUICK: tuple[tuple[DeviceLossPolicy, Budget], ...] = (
     (FAIL, Budget(breaks=1, expiries=1, cancels=1)),
     (FAIL, Budget(crashes=1, breaks=1)),
     (FAIL, Budget(repeats=1, drops=1, expiries=1)),
+)
+# The server's own deadlines, with work that ends when it is killed and on devices that obey nobody.
+DEADLINES: tuple[tuple[DeviceLossPolicy, Budget, Work], ...] = (
+    (REQUEUE, Budget(overruns=1, verdicts=1), "ends"),
+    (REQUEUE, Budget(overruns=1, cancels=1), "ends"),
+    (REQUEUE, Budget(overruns=1, drops=1), "hangs"),
+    (REQUEUE, Budget(verdicts=1, cancels=1, retries=1), "hangs"),
+    (FAIL, Budget(overruns=1, verdicts=1, breaks=1), "hangs"),
+    (REQUEUE, Budget(overruns=1, expiries=1), "hangs"),
+    (REQUEUE, Budget(overruns=1, verdicts=1, cancels=1), "defies"),
+    (FAIL, Budget(overruns=1, verdicts=1, expiries=1), "defies"),
 )
 # More at once: minutes to hours. `python -m tests.unit.tasks.model`
 DEEP: tuple[tuple[DeviceLossPolicy, Budget], ...] = tuple(

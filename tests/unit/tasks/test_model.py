@@ -4,7 +4,7 @@ import pytest
 
 from retire_cluster.protocol.states import DeviceLossPolicy, TaskStatus
 from tests.unit.tasks import model
-from tests.unit.tasks.model import FAIL, QUICK, REQUEUE, Budget
+from tests.unit.tasks.model import DEADLINES, FAIL, QUICK, REQUEUE, Budget, Work
 
 
 @pytest.mark.parametrize(("policy", "budget"), QUICK, ids=str)
@@ -17,6 +17,27 @@ def test_every_order_keeps_the_promises_and_settles(policy: DeviceLossPolicy, bu
     if budget.cancels:
         wanted.add(TaskStatus.CANCELLED)
     assert wanted <= explored.ends
+
+
+@pytest.mark.parametrize(("policy", "budget", "work"), DEADLINES, ids=str)
+def test_deadlines_keep_the_promises_and_settle_whatever_the_device_does(
+    policy: DeviceLossPolicy, budget: Budget, work: Work
+) -> None:
+    explored = model.explore(model.initial(policy, budget, work))
+    model.check_settling(explored)
+
+    assert TaskStatus.TIMEOUT in explored.ends or not budget.overruns
+    assert any(state.overruled for state in explored.parents) == bool(budget.verdicts)
+
+
+@pytest.mark.parametrize("work", ["hangs", "defies"])
+def test_without_anybody_s_help_work_that_never_ends_times_out(work: Work) -> None:
+    """Calm: no fault, no cancel. A device that obeys is told and ends it; one that defies is overruled."""
+    explored = model.explore(model.initial(REQUEUE, Budget(beats=0), work))
+    assert explored.ends == set()
+    ends = {model.settle(state) for state in explored.parents}
+    assert {state.task.status for state in ends} == {TaskStatus.TIMEOUT}
+    assert all(bool(state.overruled) == (work == "defies") for state in ends)
 
 
 @pytest.mark.parametrize("policy", [REQUEUE, FAIL])

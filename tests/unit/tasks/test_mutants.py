@@ -1,6 +1,6 @@
 """The model sees what it is for: each rule taken away breaks a promise, and the model says which."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from retire_cluster.protocol.messages import Assign
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Outcome, TaskStatus
 from tasks import reconcile, rules
 from tests.unit.tasks import model
-from tests.unit.tasks.model import FAIL, REQUEUE, Budget
+from tests.unit.tasks.model import FAIL, REQUEUE, Budget, Work
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -57,7 +57,11 @@ def no_waiting_for_go(patch: pytest.MonkeyPatch) -> None:
 
 def no_comparison_at_heartbeats(patch: pytest.MonkeyPatch) -> None:
     def silent(
-        device_id: str, session: int, held: Mapping[UUID, HeldState], rows: reconcile.Rows
+        device_id: str,
+        session: int,
+        held: Mapping[UUID, HeldState],
+        rows: reconcile.Rows,
+        overdue: Collection[UUID],
     ) -> Iterable[reconcile.Action]:
         return ()
 
@@ -86,6 +90,42 @@ def claims_need_no_queue(patch: pytest.MonkeyPatch) -> None:
         return step and (replace(step, attempt=attempt) if step.task.status is TaskStatus.QUEUED else step)
 
     patch.setattr(rules, "lose", careless)
+
+
+def heartbeats_do_not_repeat_a_time_limit(patch: pytest.MonkeyPatch) -> None:
+    at_heartbeat = reconcile.at_heartbeat
+
+    def forgetful(
+        device_id: str,
+        session: int,
+        held: Mapping[UUID, HeldState],
+        rows: reconcile.Rows,
+        overdue: Collection[UUID],
+    ) -> Iterable[reconcile.Action]:
+        return at_heartbeat(device_id, session, held, rows)
+
+    patch.setattr(reconcile, "at_heartbeat", forgetful)
+
+
+def the_server_s_patience_never_ends(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rules, "overrule", lambda task, attempt, **rest: None)
+
+
+def a_time_limit_beats_a_cancel(patch: pytest.MonkeyPatch) -> None:
+    overrule = rules.overrule
+
+    def forgetful(task: rules.TaskRow, attempt: rules.AttemptRow, **rest: Any) -> rules.Step | None:
+        step = overrule(replace(task, cancel_requested_at=None), attempt, **rest)
+        return step and replace(step, task=replace(step.task, cancel_requested_at=task.cancel_requested_at))
+
+    patch.setattr(rules, "overrule", forgetful)
+
+
+def what_was_not_stopped_is_queued_again(patch: pytest.MonkeyPatch) -> None:
+    def lenient(task: rules.TaskRow, attempt: rules.AttemptRow, **rest: Any) -> rules.Step | None:
+        return rules.lose(task, attempt, reason="not stopped", max_losses=3, **rest)
+
+    patch.setattr(rules, "overrule", lenient)
 
 
 MUTANTS: tuple[tuple[Patch, DeviceLossPolicy, Budget, str], ...] = (
@@ -117,6 +157,38 @@ def test_a_rule_taken_away_is_noticed(
     mutate(monkeypatch)
     with pytest.raises(model.Violation, match=promise):
         model.check_settling(model.explore(model.initial(policy, budget)))
+
+
+OBEYED = "a device that obeys was told to stop, and did not hear of it"
+DEADLINE_MUTANTS: tuple[tuple[Patch, Budget, Work, str], ...] = (
+    (heartbeats_do_not_repeat_a_time_limit, Budget(overruns=1, drops=1), "hangs", OBEYED),
+    (the_server_s_patience_never_ends, Budget(), "defies", "it does not settle"),
+    (
+        a_time_limit_beats_a_cancel,
+        Budget(overruns=1, verdicts=1, cancels=1),
+        "defies",
+        "a cancelled task ended as timeout",
+    ),
+    (
+        what_was_not_stopped_is_queued_again,
+        Budget(overruns=1, verdicts=1),
+        "hangs",
+        "an attempt came back after the server had ended it",
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "budget", "work", "promise"), DEADLINE_MUTANTS, ids=lambda item: getattr(item, "__name__", "")
+)
+def test_a_rule_of_the_deadlines_taken_away_is_noticed(
+    mutate: Patch, budget: Budget, work: Work, promise: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = model.initial(REQUEUE, budget, work)
+    model.check_settling(model.explore(start))
+    mutate(monkeypatch)
+    with pytest.raises(model.Violation, match=promise):
+        model.check_settling(model.explore(start))
 
 
 @pytest.mark.parametrize(

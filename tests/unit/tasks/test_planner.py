@@ -106,7 +106,7 @@ def planned(
         profiles,
         lambda number, signature: feasible(profiles[number], signature),
         alternatives,
-    )
+    ).placements
 
 
 Situation = tuple[list[Candidate], list[DeviceView], dict[int, ProfileKey]]

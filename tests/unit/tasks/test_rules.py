@@ -326,3 +326,49 @@ def test_every_change_raises_the_version() -> None:
 def test_a_transition_nobody_listed_is_a_defect_with_its_story() -> None:
     with pytest.raises(rules.IllegalTransition, match="success -> queued"):
         rules._move(task(status=TaskStatus.SUCCESS), "lose", TaskStatus.QUEUED)
+
+
+# --- the server's own deadlines -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("timeout_s", "limit_s"), [(1, 7.0), (50, 56.0), (300, 311.0), (86_400, 88_133.0)])
+def test_a_device_has_its_time_limit_its_tolerance_and_a_margin(timeout_s: int, limit_s: float) -> None:
+    running = accepted(task(timeout_s=timeout_s))
+    assert rules.time_left_s(*pair(running), now=NOW) == limit_s
+    assert rules.time_left_s(*pair(running), now=NOW + timedelta(seconds=limit_s + 2)) == -2
+
+
+def test_an_attempt_accepted_in_the_future_has_no_more_than_its_whole_time() -> None:
+    assert rules.time_left_s(*pair(accepted()), now=NOW - timedelta(days=3650)) == 311
+
+
+def test_what_does_not_run_has_no_time_limit_yet_or_any_more() -> None:
+    assert rules.time_left_s(*pair(claimed()), now=NOW) is None
+    assert rules.time_left_s(*pair(lost(accepted())), now=NOW) is None
+
+
+@pytest.mark.parametrize("policy", DeviceLossPolicy)
+def test_what_a_device_did_not_stop_in_time_is_over_without_another_try(policy: DeviceLossPolicy) -> None:
+    step = rules.overrule(*pair(accepted(task(on_device_loss=policy, max_retries=3))), now=LATER)
+    assert step is not None
+    assert (step.task.status, step.attempt.outcome) == (TaskStatus.TIMEOUT, Outcome.TIMEOUT)
+    assert (step.attempt.reason, step.attempt.confirmed) == ("the agent did not stop it", False)
+    assert step.task.finished_at == LATER
+
+
+def test_a_cancel_that_a_device_did_not_obey_is_a_cancel_without_confirmation() -> None:
+    running = accepted()
+    asked = rules.cancel(running.task, by="ann", now=NOW)
+    step = rules.overrule(asked, running.attempt, now=LATER)
+    assert step is not None
+    assert (step.task.status, step.attempt.outcome, step.attempt.confirmed) == (
+        TaskStatus.CANCELLED,
+        Outcome.CANCELLED,
+        False,
+    )
+
+
+def test_only_what_a_device_accepted_and_still_runs_is_overruled() -> None:
+    assert rules.overrule(*pair(claimed()), now=LATER) is None
+    over = finished(accepted(), Outcome.SUCCESS)
+    assert rules.overrule(*pair(over), now=LATER) is None

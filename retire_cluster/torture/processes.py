@@ -1,0 +1,244 @@
+"""The scratch cluster's processes: a server and agents in a directory of their own, on ports nobody else has."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import retire_cluster
+from retire_cluster.torture import evidence
+from retire_cluster.torture.client import Client, NoAnswer
+from retire_cluster.torture.history import OnDisk, Outage, Trouble
+from retire_cluster.torture.proxy import Link
+from retire_cluster.torture.scenario import LEASE_S, MEMORY_GB, SLOTS
+
+START_S = 60.0  # for a server to become healthy on a busy machine
+PROBE_S = 0.5
+SLOW_S = 4.0  # without an answer for so long, the server may have missed its own second
+HEARTBEAT = {"interval": 1, "timeout": 3, "max_missed": LEASE_S, "reconnect_grace": 1}
+SERVER = "import sys; from retire_cluster.cli.api import main; sys.exit(main())"
+AGENT = "retire_cluster.torture.agent"
+# Of a real cluster: its database, broker and keys must not be found by a scratch one.
+_FOREIGN = ("RETIRE_CLUSTER_", "DJANGO_", "PYTEST_", "CELERY_")
+
+
+class CannotStart(RuntimeError):
+    """The scratch cluster does not come up; the message says where to look."""
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without any setting of a cluster, finding the same code."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    places = [str(Path(retire_cluster.__file__).parents[1]), *kept.get("PYTHONPATH", "").split(os.pathsep)]
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Managed:
+    """A program of ours that is started, killed and started again; its output is collected in one file."""
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        self._arguments = arguments
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment(),
+                cwd=self._log.parent,
+                start_new_session=True,  # a Ctrl-C is for who started the torture
+            )
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs, or was not started."""
+        return None if self._process is None else self._process.poll()
+
+    def kill(self) -> None:
+        """SIGKILL, also for one that is stopped; returns when it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+
+class Server:
+    """`retire-cluster-api` without a local node, on SQLite."""
+
+    def __init__(self, directory: Path) -> None:
+        self.data_dir = directory / "server"
+        self.port, self.gateway_port = free_port(), free_port()
+        ports = ["--port", str(self.port), "--cluster-port", str(self.gateway_port)]
+        flags = ["--data-dir", str(self.data_dir), "--no-local-node", "--no-rate-limit", "--embedded"]
+        self._log = directory / "server.log"
+        self._process = Managed(["-c", SERVER, *ports, *flags], self._log)
+        self.troubles: list[Trouble] = []
+        self.has_died = False
+        self._answered_at = time.time()
+        self._is_away = False
+
+    async def start(self) -> None:
+        """Start it and have devices beat each second. Raises CannotStart."""
+        await self._up()
+        answer = await self.client().call("PUT", "config/heartbeat", HEARTBEAT)
+        if answer.code != 200:
+            raise CannotStart(f"the heartbeat settings were refused with {answer.code}; see {self._log}")
+        await asyncio.to_thread(self.database().watch)
+
+    async def _up(self) -> None:
+        self._process.start()
+        deadline = time.monotonic() + START_S
+        while not await self._answers():
+            if self._process.exit_code is not None or time.monotonic() > deadline:
+                raise CannotStart(f"the server did not start; see {self._log}")
+            await asyncio.sleep(0.1)
+
+    async def _answers(self) -> bool:
+        try:
+            return (await self.client().call("GET", "cluster/status")).code == 200
+        except (NoAnswer, FileNotFoundError):
+            return False
+
+    def client(self, port: int | None = None) -> Client:
+        """A client with every right, at this port or straight at the server's own."""
+        return Client(port or self.port, (self.data_dir / "api-key").read_text().strip())
+
+    def database(self) -> evidence.Database:
+        return evidence.Database(self.data_dir / "retire-cluster.sqlite3")
+
+    async def die(self, seconds: float) -> None:
+        """kill -9, nothing for a while, a new start. Raises CannotStart."""
+        since, self._is_away = time.time(), True
+        try:
+            self._process.kill()
+            await asyncio.sleep(seconds)
+            await self._up()
+        finally:
+            self._is_away = False
+        self.troubles.append(Trouble(since=since, until=time.time()))
+
+    async def freeze(self, seconds: float) -> None:
+        """SIGSTOP, SIGCONT after a while."""
+        since, self._is_away = time.time(), True
+        self._process.freeze()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._process.thaw()
+            self._is_away = False
+        self.troubles.append(Trouble(since=since, until=time.time()))
+
+    async def watch(self) -> None:
+        """Note when it is slow, and when it ends by itself. Runs for ever."""
+        while True:
+            if not self._is_away and self._process.exit_code is not None:
+                self.has_died = True
+            if await self._answers():
+                now = time.time()
+                if now - self._answered_at > SLOW_S:
+                    self.troubles.append(Trouble(since=self._answered_at, until=now))
+                self._answered_at = now
+            await asyncio.sleep(PROBE_S)
+
+    def stop(self) -> None:
+        self._process.kill()
+
+
+class Device:
+    """An agent behind a fault proxy."""
+
+    def __init__(self, name: str, tag: str, directory: Path, server: Server) -> None:
+        self.name = name
+        self.link = Link(server.gateway_port, frames=True)
+        self.faulty = (
+            asyncio.Lock()
+        )  # one fault of a device after the other, so that each has a beginning and an end
+        self.outages: list[Outage] = []
+        self.on_disk: list[OnDisk] = []
+        self.exits: list[int] = []  # codes of agents that ended by themselves
+        self._directory = directory / name
+        flags = {
+            "--join": f"127.0.0.1:{self.link.port}",
+            "--data-dir": str(self._directory),
+            "--device-id": name,
+            "--token-file": str(server.data_dir / "join-token"),
+            "--tags": tag,
+            "--slots": str(SLOTS),
+            "--max-memory-gb": str(MEMORY_GB),
+            "--role": "worker",
+        }
+        arguments = ["-m", AGENT, *(word for flag in flags.items() for word in flag)]
+        self._process = Managed(arguments, directory / f"{name}.log")
+
+    async def start(self) -> None:
+        await self.link.start()
+        self._process.start()
+
+    async def stop(self) -> None:
+        self._process.kill()
+        await self.link.stop()
+
+    def outbox(self) -> tuple[OnDisk, ...]:
+        """Results on its disk that nobody has acknowledged."""
+        return evidence.outbox(self.name, self._directory)
+
+    def revive(self) -> None:
+        """Start the agent anew if it ended by itself, which is noted."""
+        if self._process.exit_code is not None:
+            self.exits.append(self._process.exit_code)
+            self._process.start()
+
+    async def die(self, seconds: float) -> None:
+        """kill -9, what lay on its disk is noted, nothing for a while, a new start."""
+        self._process.kill()
+        since = time.time()
+        self.on_disk += await asyncio.to_thread(self.outbox)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._note("kill", since)
+            self._process.start()
+
+    async def freeze(self, seconds: float) -> None:
+        """SIGSTOP, SIGCONT after a while."""
+        await self.away("stop", seconds, self._process.freeze, self._process.thaw)
+
+    async def away(
+        self, kind: str, seconds: float, begin: Callable[[], None], end: Callable[[], None]
+    ) -> None:
+        """Out of reach between `begin` and `end`."""
+        since = time.time()
+        begin()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._note(kind, since)
+            end()
+
+    def _note(self, kind: str, since: float) -> None:
+        self.outages.append(Outage(device=self.name, kind=kind, since=since, until=time.time()))
