@@ -18,6 +18,7 @@ class Gateway(models.Model):
     tls = models.BooleanField()
     started_at = models.DateTimeField()
     stopped_at = models.DateTimeField(null=True)
+    seen_at = models.DateTimeField(null=True, help_text="When it last said that it lives; not on SQLite")
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

@@ -1,7 +1,7 @@
 """What happens to devices: joining, connecting, leaving. Callers hold a write transaction where it says so."""
 
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from devices.models import Device, Gateway
 from retire_cluster.credentials import DEVICE_SECRET_PREFIX, digest, matches, new_secret
 from retire_cluster.protocol.messages import PROTOCOL_VERSION, Capabilities, Register
 
+GATEWAY_SILENCE = timedelta(seconds=15)  # a gateway that said nothing for so long is dead
 MAX_PAUSE_WORDS = 500  # characters
 COPIED = (
     "a second agent used a copy of this device's data, or the data was restored from a backup, and was refused: "
@@ -144,6 +145,33 @@ def start_gateway(gateway: Gateway, *, alone: bool, now: datetime) -> None:
             online=False, status_reason="the gateway was restarted", paused_reason="", disconnected_at=now
         )
     gateway.save(force_insert=True)
+
+
+def gateway_lives(gateway_id: UUID, *, now: datetime) -> bool:
+    """Note that a gateway lives. False when others had given it up: then it counts as started anew."""
+    known = Gateway.objects.filter(id=gateway_id)
+    if known.filter(stopped_at=None).update(seen_at=now):
+        return True
+    known.update(stopped_at=None, seen_at=now)
+    return False
+
+
+def silent_gateways(*, now: datetime) -> dict[UUID, dict[str, int]]:
+    """Gateways that died without a word, each with the devices and sessions it still seems to hold."""
+    silent = Gateway.objects.filter(stopped_at=None, seen_at__lt=now - GATEWAY_SILENCE)
+    held: dict[UUID, dict[str, int]] = {gateway_id: {} for gateway_id in silent.values_list("id", flat=True)}
+    rows = Device.objects.filter(gateway_id__in=held, online=True) if held else Device.objects.none()
+    for gateway_id, device_id, session in rows.values_list("gateway_id", "id", "session"):
+        held[gateway_id][device_id] = session
+    return held
+
+
+def bury_gateway(gateway_id: UUID, *, now: datetime) -> None:
+    """Record that a gateway died, and that its devices are not connected."""
+    Gateway.objects.filter(id=gateway_id, stopped_at=None).update(stopped_at=now)
+    Device.objects.filter(gateway_id=gateway_id, online=True).update(
+        online=False, status_reason="its gateway died", paused_reason="", disconnected_at=now
+    )
 
 
 def stop_gateway(gateway_id: UUID, *, now: datetime) -> None:

@@ -128,7 +128,12 @@ async def _gateway(shape: Shape, listener: Listener, died: Any, died_in_thread: 
 def _record_gateway(listener: Listener) -> Gateway:
     now = db.now()
     row = Gateway(
-        id=uuid4(), host=listener.host, port=listener.port, tls=listener.tls is not None, started_at=now
+        id=uuid4(),
+        host=listener.host,
+        port=listener.port,
+        tls=listener.tls is not None,
+        started_at=now,
+        seen_at=None if db.is_sqlite() else now,
     )
     with db.write_transaction():
         # On SQLite a lock file keeps every other gateway off the database.

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from django.db.models import Q, QuerySet
 
 from clusterconfig import services as config
+from devices import services as devices
 from devices.models import Device
 from retire_cluster import db, hints
 from retire_cluster.protocol.states import TaskStatus
@@ -78,6 +79,21 @@ def judge(ledger: Ledger) -> list[tuple[str, int]]:
     return unanswered
 
 
+def bury_silent_gateways(ledger: Ledger) -> None:
+    """Devices of a gateway that died are offline; what they run gets time to come back through another one."""
+    silent = devices.silent_gateways(now=ledger.now)
+    sessions = {device_id: number for held in silent.values() for device_id, number in held.items()}
+    ledger.load_live_of(sessions)
+    until = ledger.now + timedelta(seconds=FLOOR_S)
+    for device_id, number in sessions.items():
+        for task, attempt in ledger.pairs_of(device_id).values():
+            step = rules.shorten(task, attempt, session=number, until=until)
+            if step:
+                ledger.put(step)
+    for gateway_id in silent:
+        devices.bury_gateway(gateway_id, now=ledger.now)
+
+
 def _expire(ledger: Ledger) -> list[tuple[str, int]]:
     limit = config.current().scheduler.max_device_losses
     unanswered: list[tuple[str, int]] = []
@@ -127,11 +143,14 @@ _watch = Watch(period_s=ELSEWHERE_PERIOD_S)
 
 def run_elsewhere() -> int:
     """One pass in a process that owns no device. Returns the number of tasks it changed."""
-    if _watch.blind(db.now(), time.monotonic()) or not due(db.now()):
+    if _watch.blind(db.now(), time.monotonic()):
         return 0  # the gateways floor the leases; without any gateway nothing can be placed anyway
+    if not due(db.now()) and not devices.silent_gateways(now=db.now()):
+        return 0
     with db.write_transaction():
         ledger = Ledger(db.now())
         judge(ledger)
+        bury_silent_gateways(ledger)
         changed = len(ledger.changed_tasks())
         ledger.flush()
     waiting.ended(ledger.finished)

@@ -31,6 +31,7 @@ logger = logging.getLogger("retire_cluster.gateway")
 MAX_BATCH = 2000  # frames in one transaction
 MAX_BATCH_ROWS = 20_000  # about what its frames look up; the last one may go beyond
 TICK_S = 1.0
+CALL_S = 5.0  # between a gateway's signs of life to the others
 RETRY_S = 0.5  # between tries while the database is away
 CLOSED_REASON = "the gateway counts this connection as lost; connect again"  # no matter to one that is gone
 MAX_RACES = 20  # in a row; more means a defect, not bad luck
@@ -68,6 +69,8 @@ class Committer(threading.Thread):
         self._matcher = Matcher()
         self._deadlines = Deadlines()
         self._next_tick = 0.0
+        self._shares = not db.is_sqlite()  # other gateways may live on this database
+        self._next_call = 0.0
         self._next_flush = time.monotonic() + PRESENCE_FLUSH_S["sqlite"]
 
     def submit(self, item: Input) -> None:
@@ -164,13 +167,16 @@ class Committer(threading.Thread):
         blind = tick and self._blind
         judge = tick and not blind and sweep.due(db.now())
         renewing = tick and bool(self.sessions.by_device)
-        if not (inputs or blind or judge or renewing or place or intents):
+        calling = tick and self._shares and time.monotonic() >= self._next_call
+        if not (inputs or blind or judge or renewing or place or intents or calling):
             return None
         with db.write_transaction():
             batch = Batch(self.sessions, self._identity, self._deadlines)
             batch.apply(inputs)
             if tick:
                 batch.tick(blind=blind, judge=judge)
+            if calling:
+                batch.roll_call(blind=blind)
             if intents:
                 batch.deliver_intents()
             if tick and intents and not blind:
@@ -178,6 +184,8 @@ class Committer(threading.Thread):
             if place or batch.effects.opened:
                 batch.place(self._matcher)
         self._blind &= not blind
+        if calling:
+            self._next_call = time.monotonic() + CALL_S
         if blind:
             self._deadlines.start_anew()
         return batch.effects

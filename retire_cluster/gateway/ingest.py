@@ -413,6 +413,15 @@ class Batch:
                     session.unanswered += 1
         self._store()
 
+    def roll_call(self, *, blind: bool) -> None:
+        """Where several gateways share a database: say that this one lives, and find those that do not."""
+        if not devices.gateway_lives(self._identity.gateway_id, now=self._ledger.now):
+            # Others gave it up while it could not speak, and may have its devices by now: all begin anew.
+            self.effects.ended += self._sessions.all()
+        if not blind:
+            sweep.bury_silent_gateways(self._ledger)
+        self._store()
+
     def _renew(self) -> None:
         term = self._settings.heartbeat.silence
         half = self._ledger.now + timedelta(seconds=term / 2)
