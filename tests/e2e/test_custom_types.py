@@ -1,7 +1,7 @@
 """A task type of a device owner's own, and a command that prints, as clients see them while they run."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,13 +24,14 @@ def crawl(payload, ctx):
 """
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Any:
-    (tmp_path / "crawlers.py").write_text(HANDLERS)
-    with running(tmp_path / "cluster", "--no-local-node") as found:
-        key = (found.data_dir / "api-key").read_text().strip()
-        found.api.headers["X-API-Key"] = key
-        found.join("owner", "--handlers", str(tmp_path / "crawlers.py"), "--task-types", "echo,crawl,command")
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    directory = tmp_path_factory.mktemp("custom")
+    handlers = directory / "crawlers.py"
+    handlers.write_text(HANDLERS)
+    with running(directory / "cluster", "--no-local-node") as found:
+        found.api.headers["X-API-Key"] = (found.data_dir / "api-key").read_text().strip()
+        found.join("owner", "--handlers", str(handlers), "--task-types", "echo,crawl,command")
         found.online("owner")
         yield found
 

@@ -31,7 +31,8 @@ _ROWS = f"""
     INSERT INTO tasks_task (
         id, task_type, priority, payload, requirements, metadata, timeout_s, max_retries, on_device_loss,
         submitted_by, created_at, status, round, attempt_no, rank, ready_at, cancel_requested_by, failures,
-        losses, avoid_device, device_id, finished_at, version, profile_id)
+        losses, avoid_device, device_id, finished_at, version, profile_id,
+        progress_message)
     SELECT {{id}},
         CASE WHEN n % {EVERY["rare"]} = 9 THEN 'rare' WHEN n % 3 = 0 THEN 'sleep' ELSE 'echo' END,
         CASE WHEN n % {EVERY["urgent"]} = 0 THEN 'urgent' WHEN n % 20 = 1 THEN 'high' ELSE 'normal' END,
@@ -40,7 +41,7 @@ _ROWS = f"""
              WHEN n % {EVERY["failed"]} = 0 THEN 'failed' ELSE 'success' END,
         1, 1, n, {{created}}, '', 0, 0, '',
         CASE WHEN n > {TASKS - QUEUED} THEN '' ELSE 'device-' || (n % {EVERY["devices"]}) END,
-        CASE WHEN n > {TASKS - QUEUED - RUNNING} THEN NULL ELSE {{created}} END, 1, {{profile}}
+        CASE WHEN n > {TASKS - QUEUED - RUNNING} THEN NULL ELSE {{created}} END, 1, {{profile}}, ''
     FROM {{numbers}}
 """
 _SQLITE = {
