@@ -16,7 +16,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-postgres test-redis test-packaging test-browser test-fuzz test-chaos check fmt lock openapi clean
+.PHONY: help run test test-fast test-postgres test-redis test-packaging test-browser test-fuzz test-production test-chaos check fmt lock openapi clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test-browser: $(VENV)/.installed-test ## what needs a browser, Node or curl (apt
 
 test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI document
 	$(BIN)/python -m pytest tests/fuzz $(ARGS)
+
+test-production: $(VENV)/.installed-test ## PostgreSQL, Redis, Celery and several of each process together
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/production $(ARGS)
 
 test-chaos: $(VENV)/.installed-test ## the delivery guarantees under faults, in 200 episodes (longer: ARGS="--seconds 3600")
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && RETIRE_CLUSTER_DATA_DIR="$$data" \

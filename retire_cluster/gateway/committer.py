@@ -71,7 +71,7 @@ class Committer(threading.Thread):
         self._next_tick = 0.0
         self._shares = not db.is_sqlite()  # other gateways may live on this database
         self._next_call = 0.0
-        self._next_flush = time.monotonic() + PRESENCE_FLUSH_S["sqlite"]
+        self._next_flush = time.monotonic() + PRESENCE_FLUSH_S[connection.vendor]
 
     def submit(self, item: Input) -> None:
         """Hand in something that arrived. Any thread; never blocks."""
@@ -229,6 +229,8 @@ class Committer(threading.Thread):
         for session, ping_id in effects.pings_ended:
             session.pings.pop(ping_id, None)
         pings.waiters.ended(ping_id for _, ping_id in effects.pings_ended)
+        if effects.pings_ended:
+            hints.tell_others(hints.INTENT)  # where somebody may wait for the answer
 
     # --- the clock --------------------------------------------------------------------------------------------
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
-from django.db import connection
+
+from tests import postgres
 
 ROOT = Path(__file__).parents[2]
 # Fills a database with a bit of everything that matters.
@@ -85,20 +85,31 @@ def backup(source: Installation, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return file
 
 
-@pytest.fixture
-def target(tmp_path: Path, django_db_blocker: Any) -> Iterator[Installation]:
-    """An empty installation on the kind of database the tests run on."""
-    directory = tmp_path / "target"
-    if connection.vendor == "sqlite":
-        yield Installation(directory)
+@pytest.fixture(scope="module", params=["SQLite", "PostgreSQL"])
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a PostgreSQL server, or nothing for SQLite."""
+    if request.param == "SQLite":
+        yield ""
         return
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture
+def target(tmp_path: Path, database: str) -> Installation:
+    """An empty installation on either kind of database."""
+    return _empty(tmp_path / "target", database)
+
+
+def _empty(directory: Path, database: str) -> Installation:
+    if not database:
+        return Installation(directory)
     import psycopg
 
     name = f"restore_{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(settings.DATABASE_URL, autocommit=True) as admin:
+    with psycopg.connect(database, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")
-        yield Installation(directory, settings.DATABASE_URL.rpartition("/")[0] + f"/{name}")
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return Installation(directory, database.rpartition("/")[0] + f"/{name}")
 
 
 def _comparable(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -148,39 +159,34 @@ def test_a_restore_replaces_what_there_is_and_starts_a_new_life(
     assert [row["state"] for row in attempts].count("running") == 1, "agents may come back with it"
 
 
-def test_who_does_not_say_yes_keeps_what_there_is(backup: Path, target: Installation) -> None:
-    target.run("migrate")
-    assert "nothing was changed" in target.run("restore", str(backup), said="no\n", ok=False)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"format": 99}, "format 99"),
-        ({"version": "9.9", "migrations": [["tasks", "0999_future"]]}, "made by a newer version, 9.9"),
-        ({"migrations": []}, "damaged"),
-    ],
-)
-def test_a_backup_that_cannot_be_restored_changes_nothing(
-    backup: Path, target: Installation, tmp_path: Path, change: dict[str, Any], words: str
-) -> None:
-    target.run("migrate")
-    target.run("shell", "-c", "from tests.factories import make_task; make_task(task_type='kept')")
-    broken = tmp_path / "broken.zip"
-    with zipfile.ZipFile(backup) as old, zipfile.ZipFile(broken, "w") as new:
+def broken(backup: Path, to: Path, change: dict[str, Any]) -> Path:
+    """The backup with another manifest."""
+    with zipfile.ZipFile(backup) as old, zipfile.ZipFile(to, "w") as new:
         for name in old.namelist():
             content = old.read(name)
             if name == "manifest.json":
                 content = json.dumps({**json.loads(content), **change}).encode()
             new.writestr(name, content)
-    said = target.run("restore", "--yes", str(broken), ok=False)
-    assert words in said
-    assert "Traceback" not in said
+    return to
+
+
+def test_what_cannot_be_restored_and_who_does_not_say_yes_change_nothing(
+    backup: Path, target: Installation, tmp_path: Path
+) -> None:
+    target.run("migrate")
+    target.run("shell", "-c", "from tests.factories import make_task; make_task(task_type='kept')")
+    (tmp_path / "nonsense").write_text("no zip")
+    newer = {"version": "9.9", "migrations": [["tasks", "0999_future"]]}
+    for file, words in (
+        (broken(backup, tmp_path / "1", {"format": 99}), "format 99"),
+        (broken(backup, tmp_path / "2", newer), "made by a newer version, 9.9"),
+        (broken(backup, tmp_path / "3", {"migrations": []}), "damaged"),
+        (tmp_path / "nonsense", "cannot read"),
+        (tmp_path / "missing", "there is no file"),
+    ):
+        said = target.run("restore", "--yes", str(file), ok=False)
+        assert words in said
+        assert "Traceback" not in said
+    assert "nothing was changed" in target.run("restore", str(backup), said="no\n", ok=False)
     (task,) = target.rows(tmp_path / "after.zip")["rows/tasks.task.jsonl"]
     assert task["task_type"] == "kept"
-
-
-def test_what_is_no_backup_is_said(target: Installation, tmp_path: Path) -> None:
-    (tmp_path / "nonsense").write_text("no zip")
-    assert "cannot read" in target.run("restore", "--yes", str(tmp_path / "nonsense"), ok=False)
-    assert "there is no file" in target.run("restore", "--yes", str(tmp_path / "missing"), ok=False)
