@@ -1,7 +1,6 @@
 """The production shape on one machine: PostgreSQL, Redis, several of each process; agents know all gateways."""
 
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -103,7 +102,6 @@ def _answers(client: "redis.Redis") -> bool:
     try:
         return bool(client.ping())
     except redis.ConnectionError:
-        time.sleep(0.02)
         return False
 
 
