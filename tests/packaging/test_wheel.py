@@ -141,7 +141,7 @@ def test_the_server_finds_its_templates_and_static_files(server: Environment) ->
 
 
 def test_the_server_install_proves_the_delivery_guarantees(server: Environment) -> None:
-    said = server("retire-cluster-manage", "torture", "--episodes", "2", "--agents", "2")
+    said = server("retire-cluster-manage", "torture", "--episodes", "1", "--agents", "2")
     assert "violations              0 (must be 0)" in said
 
 

@@ -80,6 +80,7 @@ async def silent(reader: asyncio.StreamReader) -> bool:
         return True
     finally:
         reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)  # until then the reader counts as being read
     return False
 
 
