@@ -17,8 +17,10 @@ from clusterconfig.models import (
     ConfigChange,
     ConfigSection,
     JoinToken,
+    StreamTicket,
 )
 from clusterconfig.serializers import NewKey, NewToken
+from retire_cluster.events.models import EventBatch
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -147,6 +149,18 @@ class ConfigChangeAdmin(ReadOnlyAdmin):
     list_display = ("section", "version", "changed_at", "changed_by", "old", "new")
     list_filter = ("section",)
     ordering = ("-id",)
+
+
+@admin.register(EventBatch)
+class EventBatchAdmin(ReadOnlyAdmin):
+    list_display = ("seq_from", "count", "created_at")
+    ordering = ("-id",)
+
+
+@admin.register(StreamTicket)
+class StreamTicketAdmin(ReadOnlyAdmin):
+    list_display = ("__str__", "origin", "expires_at")
+    exclude = ("digest",)
 
 
 @admin.register(AuditEntry)

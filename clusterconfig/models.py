@@ -96,6 +96,20 @@ class ApiKey(models.Model):
         return f"{self.name} ({self.prefix}…)"
 
 
+class StreamTicket(models.Model):
+    """A right to open `/ws` once, for clients that cannot send headers there: of a key or of a user."""
+
+    id = models.BigAutoField(primary_key=True)
+    digest = models.CharField(max_length=64, unique=True)
+    key_id = models.CharField(max_length=36, blank=True, default="", help_text="As in KeyHolder")
+    user_id = models.CharField(max_length=36, blank=True, default="", help_text="Where no key was used")
+    origin = models.CharField(max_length=300, blank=True, default="", help_text="Whose page may use it")
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"ticket of {self.key_id or self.user_id}"
+
+
 class JoinToken(models.Model):
     """A right to bring new devices into the cluster, with what they are preset to."""
 

@@ -7,7 +7,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema_view
 from rest_framework import serializers
 
 from clusterconfig.keys import Scope
-from clusterconfig.views import AuditViewSet, JoinTokenViewSet, KeyViewSet
+from clusterconfig.views import AuditViewSet, JoinTokenViewSet, KeyViewSet, TicketViewSet
 from retire_cluster.api.schema import CURSOR, PAGES, NameField, describe
 from retire_cluster.protocol.states import Role
 
@@ -106,6 +106,11 @@ class AuditSchema(serializers.Serializer[Any]):
     request_id = serializers.CharField(allow_null=True)
 
 
+class TicketSchema(serializers.Serializer[Any]):
+    ticket = serializers.CharField(help_text="For `/ws?ticket=…`, once, from the same origin")
+    expires_at = serializers.DateTimeField()
+
+
 OWN = OpenApiParameter("own", bool, description="Revoke the key that this request is made with")
 MADE = {"Location": "Where it is"}
 
@@ -148,3 +153,6 @@ extend_schema_view(
         parameters=[*PAGES, CURSOR],
     ),
 )(AuditViewSet)
+extend_schema_view(
+    create=describe("createTicket", TicketSchema(), summary="Make a ticket for `/ws`", status=201),
+)(TicketViewSet)

@@ -16,6 +16,7 @@ from clusterconfig.audit import Actor
 from clusterconfig.models import ClusterIdentity, ConfigChange, ConfigSection
 from retire_cluster import hints
 from retire_cluster.db import write_transaction
+from retire_cluster.events import outbox
 
 CACHE_S = 1.0  # how soon a change made by another process is seen here
 
@@ -129,6 +130,11 @@ def incarnation() -> UUID:
     return identity.incarnation
 
 
+def stream() -> str:
+    """The name of the stream of events in this life of the database."""
+    return incarnation().hex[:12]
+
+
 def _load() -> registry.ClusterSettings:
     stored = {row.name: row for row in ConfigSection.objects.all() if row.name in registry.SECTIONS}
     built = {
@@ -159,6 +165,7 @@ def _store(row: ConfigSection, values: dict[str, Any], *, actor: Actor, now: dat
         return {}
     row.values, row.version, row.changed_at = values, row.version + 1, now
     row.save()
+    outbox.record("config.changed", {"section": row.name, "version": row.version})
     before, after = {key: old[key] for key in keys}, {key: new[key] for key in keys}
     ConfigChange.objects.create(
         section=row.name,

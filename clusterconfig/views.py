@@ -8,10 +8,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from clusterconfig import keys, serializers, tokens
+from clusterconfig import keys, serializers, tickets, tokens
 from clusterconfig.filters import AuditFilter
-from clusterconfig.keys import Scope
-from clusterconfig.models import ApiKey, AuditEntry, JoinToken
+from clusterconfig.keys import KeyHolder, Scope
+from clusterconfig.models import ApiKey, AuditEntry, JoinToken, StreamTicket
 from clusterconfig.permissions import actor, needs
 from retire_cluster.api.errors import ApiError, ErrorCode, Failure, not_found
 from retire_cluster.api.parameters import flag
@@ -105,6 +105,24 @@ class JoinTokenViewSet(GenericViewSet[JoinToken]):
         now = timezone.now()
         row = tokens.revoke(_token(pk).pk, now=now, actor=actor(request))
         return Response(serializers.token_row(row, now=now))
+
+
+class TicketViewSet(GenericViewSet[StreamTicket]):
+    """Tickets for `/ws`, where browsers cannot send a key: `new WebSocket("…/ws?ticket=…")` within 30 seconds."""
+
+    permission_classes = (needs(Scope.READ),)
+
+    def create(self, request: Request) -> Response:
+        ObjectReader(request.data).finish()
+        now = timezone.now()
+        user: Any = request.user
+        bearer = tickets.Bearer(key_id=user.key_id) if isinstance(user, KeyHolder) else None
+        ticket, expires_at = tickets.issue(
+            bearer or tickets.Bearer(user_id=str(user.pk)),
+            origin=request.headers.get("Origin", ""),
+            now=now,
+        )
+        return Response({"ticket": ticket, "expires_at": expires_at}, status=201)
 
 
 class AuditViewSet(GenericViewSet[AuditEntry]):

@@ -10,7 +10,7 @@ from typing import Any
 
 from clusterconfig import audit
 from clusterconfig.audit import Actor
-from devices import signals
+from devices import signals, tales
 from devices.models import Device
 from retire_cluster import db, hints
 
@@ -84,6 +84,7 @@ def remove(device_id: str, *, actor: Actor) -> Removal:
         device.paused_reason = ""
         device.secret_digest, device.removed_at = NO_SECRET, now
         device.save()
+        tales.removed(device.id)
         audit.record(
             "device.remove", device.id, actor=actor, now=now, details={"was_online": removal.was_online}
         )
@@ -102,6 +103,7 @@ def _change(
             for name in changed:
                 setattr(device, name, state[name])
             device.save(update_fields=changed)
+            tales.changed(device_id, **{name: state[name] for name in changed if name != "drain_deadline"})
             facts = {"reason": state["cordon_reason"], **details}
             audit.record(action, device.id, actor=actor, now=now, details=facts)
     _tell_gateways()

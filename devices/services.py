@@ -5,10 +5,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from clusterconfig import audit, tokens
 from clusterconfig import services as config
 from clusterconfig.models import JoinToken
-from devices import links
+from devices import links, tales
 from devices.capacity import Signature, allocatable_memory_mb
 from devices.models import Device, Gateway
 from retire_cluster.credentials import DEVICE_SECRET_PREFIX, digest, matches, new_secret
@@ -69,6 +71,7 @@ def register(
     device.online, device.status_reason, device.connected_at = True, "", now
     device.paused_reason = pause_words(message.paused_reason)
     device.save()
+    tales.online(device, joined=secret is not None)
     return Registration(device, secret, new_run)
 
 
@@ -90,15 +93,18 @@ def confirm_link(device_id: str, session: int) -> None:
 
 def disconnect(device_id: str, session: int, *, reason: str, now: datetime) -> bool:
     """Mark offline, unless the device has connected anew since (then the verdict is void)."""
-    changed = Device.objects.filter(id=device_id, session=session, online=True).update(
+    gone = Device.objects.filter(id=device_id, session=session, online=True).update(
         online=False, status_reason=reason[:500], paused_reason="", disconnected_at=now
     )
-    return bool(changed)
+    if gone:
+        tales.offline([device_id], reason[:500])
+    return bool(gone)
 
 
 def note_pause(device_id: str, session: int, words: str) -> None:
     """The device takes no new task for this reason, or, with "", takes them again. Void for an old session."""
-    Device.objects.filter(id=device_id, session=session, online=True).update(paused_reason=words)
+    if Device.objects.filter(id=device_id, session=session, online=True).update(paused_reason=words):
+        tales.changed(device_id, paused_reason=words or None)
 
 
 def pause_words(reason: str | None) -> str:
@@ -116,6 +122,7 @@ def take_out_of_service(
     reason = reason[:500]
     known = Device.objects.filter(id=device_id).exclude(cordoned=True, cordon_reason=reason)
     if known.update(cordoned=True, cordon_reason=reason):
+        tales.changed(device_id, cordoned=True, cordon_reason=reason)
         details = {"reason": reason, **({"from": address} if address else {})}
         audit.record(action, device_id, actor=audit.SYSTEM, now=now, details=details)
 
@@ -141,10 +148,9 @@ def start_gateway(gateway: Gateway, *, alone: bool, now: datetime) -> None:
     """Record a gateway's start. `alone`: no other gateway can live on this database, so no device is connected."""
     if alone:
         Gateway.objects.filter(stopped_at=None).update(stopped_at=now)
-        Device.objects.filter(online=True).update(
-            online=False, status_reason="the gateway was restarted", paused_reason="", disconnected_at=now
-        )
+        _all_offline(Device.objects.filter(online=True), "the gateway was restarted", now)
     gateway.save(force_insert=True)
+    tales.gateway(gateway, started=True)
 
 
 def gateway_lives(gateway_id: UUID, *, now: datetime) -> bool:
@@ -168,18 +174,29 @@ def silent_gateways(*, now: datetime) -> dict[UUID, dict[str, int]]:
 
 def bury_gateway(gateway_id: UUID, *, now: datetime) -> None:
     """Record that a gateway died, and that its devices are not connected."""
-    Gateway.objects.filter(id=gateway_id, stopped_at=None).update(stopped_at=now)
-    Device.objects.filter(gateway_id=gateway_id, online=True).update(
-        online=False, status_reason="its gateway died", paused_reason="", disconnected_at=now
-    )
+    _end_gateway(Gateway.objects.filter(id=gateway_id, stopped_at=None), "its gateway died", now)
 
 
 def stop_gateway(gateway_id: UUID, *, now: datetime) -> None:
     """Record a gateway's orderly end."""
-    Gateway.objects.filter(id=gateway_id).update(stopped_at=now)
-    Device.objects.filter(gateway_id=gateway_id, online=True).update(
-        online=False, status_reason="the gateway was stopped", paused_reason="", disconnected_at=now
+    _end_gateway(Gateway.objects.filter(id=gateway_id), "the gateway was stopped", now)
+
+
+def _end_gateway(found: QuerySet[Gateway], reason: str, now: datetime) -> None:
+    for gateway in list(found):
+        if not found.filter(pk=gateway.pk).update(stopped_at=now):
+            continue  # another gateway was first
+        _all_offline(Device.objects.filter(gateway_id=gateway.pk, online=True), reason, now)
+        tales.gateway(gateway, started=False, reason=reason)
+
+
+def _all_offline(devices: QuerySet[Device], reason: str, now: datetime) -> None:
+    """These devices lost their connections at once."""
+    gone = list(devices.order_by("id").select_for_update().values_list("id", flat=True))
+    devices.filter(id__in=gone).update(
+        online=False, status_reason=reason, paused_reason="", disconnected_at=now
     )
+    tales.offline(gone, reason)
 
 
 def signature(device: Device) -> Signature:

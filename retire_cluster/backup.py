@@ -27,7 +27,8 @@ from retire_cluster import __version__, datadir, db
 
 FORMAT = 1
 SECRETS = ("secret-key", "api-key", "join-token", "gateway-certificate.pem", "gateway-key.pem")
-_LEFT_OUT = frozenset({"sessions.session"})  # sign-ins end with a restore
+# Sign-ins end with a restore, and so does the stream of events.
+_LEFT_OUT = frozenset({"sessions.session", "events.eventbatch", "clusterconfig.streamticket"})
 _BATCH = 500
 _MANIFEST = "manifest.json"
 

@@ -8,8 +8,9 @@ import secrets
 API_KEY_PREFIX = "rck_"
 JOIN_TOKEN_PREFIX = "rcj1_"  # noqa: S105 not a secret: it marks one
 DEVICE_SECRET_PREFIX = "rcd_"  # noqa: S105
+TICKET_PREFIX = "rct_"
 
-_MASKED = re.compile(r"\b(rck|rcj1?|rcd)_[A-Za-z0-9_-]+")
+_MASKED = re.compile(r"\b(rck|rcj1?|rcd|rct)_[A-Za-z0-9_-]+")
 
 
 def new_secret(prefix: str) -> str:

@@ -46,17 +46,63 @@ _sqlite_writer = FairLock()
 
 @contextmanager
 def write_transaction() -> Iterator[None]:
-    """A transaction that will write. On SQLite it first queues for the process's only writer's turn."""
+    """A transaction that will write. On SQLite it first queues for the process's only writer's turn.
+
+    Inside of another one it is a savepoint: what fails in it is undone alone.
+    """
     if connection.vendor != "sqlite" or connection.in_atomic_block:
-        with transaction.atomic():
+        with transaction.atomic(), _handing_in():
             yield
         return
     _sqlite_writer.acquire()
     try:
-        with transaction.atomic():
+        with transaction.atomic(), _handing_in():
             yield
     finally:
         _sqlite_writer.release()
+
+
+Sink = Callable[[list[Any]], None]
+
+
+class _Handed(threading.local):
+    """What this thread's write transaction has to store at its end; None outside of one."""
+
+    items: list[tuple[Sink, Any]] | None = None
+
+
+_handed = _Handed()
+
+
+def at_the_end(sink: Sink, item: Any) -> None:
+    """Store the item in the last moment of the running write transaction, together with all others for this sink.
+
+    Outside of a write transaction it is stored at once.
+    """
+    if _handed.items is None:
+        sink([item])
+    else:
+        _handed.items.append((sink, item))
+
+
+@contextmanager
+def _handing_in() -> Iterator[None]:
+    outer = _handed.items
+    mine: list[tuple[Sink, Any]] = []
+    _handed.items = mine
+    try:
+        yield
+    finally:
+        _handed.items = outer
+    # Not reached after an exception: what was undone leaves nothing to store.
+    if outer is not None:
+        outer.extend(mine)
+        return
+    by_sink: dict[Sink, list[Any]] = {}
+    for sink, item in mine:
+        by_sink.setdefault(sink, []).append(item)
+    for sink, items in by_sink.items():
+        sink(items)
 
 
 def is_sqlite() -> bool:

@@ -27,7 +27,8 @@ CHANNEL = "retire_cluster"
 
 WORK: Final = "work"  # tasks were queued or ended
 INTENT: Final = "intent"  # somebody wants something of a device: a cancel, a new setting
-Hint = Literal["work", "intent"]
+NEWS: Final = "news"  # events were recorded
+Hint = Literal["work", "intent", "news"]
 Listener = Callable[[Hint], None]
 
 _guard = threading.Lock()
@@ -92,8 +93,8 @@ class _Watcher(threading.Thread):
                 continue
             if version != seen:
                 seen = version
-                _tell_here(WORK)
-                _tell_here(INTENT)
+                for hint in get_args(Hint):
+                    _tell_here(hint)
 
     @staticmethod
     def _data_version() -> int:

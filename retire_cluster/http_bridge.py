@@ -8,7 +8,7 @@ import asyncio
 import io
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from django.core import signals
@@ -21,9 +21,10 @@ from rest_framework.response import Response
 
 from retire_cluster.api import bodies
 from retire_cluster.api.pending import Pending, pending_of
-from retire_cluster.middleware import BRIDGED
+from retire_cluster.middleware import BRIDGED, WEBSOCKET
 from retire_cluster.threadpool import ThreadPool
 
+T = TypeVar("T")
 Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -63,9 +64,10 @@ class _Stack(BaseHandler):
 
 
 class HttpBridge:
-    """An ASGI application for `http`, `websocket` (refused) and `lifespan`."""
+    """An ASGI application for `http`, `lifespan` and those WebSockets that have an application at their path."""
 
     def __init__(self, threads: int) -> None:
+        self.websockets: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {}
         self._pool = ThreadPool(threads, "http")
         self._stack: _Stack | None = None
 
@@ -73,11 +75,27 @@ class HttpBridge:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
-            await _refuse_websocket(scope, receive, send)
+            await self.websockets.get(scope["path"].rstrip("/"), _refuse_websocket)(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
             raise ValueError(f"unknown ASGI scope {scope['type']!r}")
+
+    async def ask(self, scope: Scope, meta: dict[str, Any]) -> HttpResponseBase:
+        """The answer of the whole stack to a GET with the headers of a WebSocket's handshake."""
+        request_scope = {**scope, "type": "http", "method": "GET"}
+        return await self._pool.run(lambda: self._answer(request_scope, b"", 0, meta))
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run something that blocks, such as a query, in a thread of the pool."""
+
+        def work() -> T:
+            try:
+                return function()
+            finally:
+                close_old_connections()
+
+        return await self._pool.run(work)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -113,18 +131,24 @@ class HttpBridge:
 
     def _serve(self, scope: Scope, body: bytes, size: int) -> Reply | tuple[Response, Pending]:
         """In a pool thread: the whole request; a pending response comes back unfinished."""
-        query = quote(scope.get("query_string", b""), safe=_ASCII)  # raw bytes beyond ASCII are legal here
-        headers = [_readable(name, value) for name, value in scope["headers"]]
-        request = ASGIRequest({**scope, "query_string": query, "headers": headers}, io.BytesIO(body))
-        request.META[BRIDGED] = True
-        request.META["CONTENT_LENGTH"] = str(size)
-        response = self._loaded().respond(request)
+        response = self._answer(scope, body, size, {BRIDGED: True})
         pending = pending_of(response)
         if pending is None:
             return _reply(response)
         assert isinstance(response, Response)
         close_old_connections()  # a pooled connection must not be held while nobody works
         return response, pending
+
+    def _answer(self, scope: Scope, body: bytes, size: int, meta: dict[str, Any]) -> HttpResponseBase:
+        query = quote(scope.get("query_string", b""), safe=_ASCII)  # raw bytes beyond ASCII are legal here
+        headers = [_readable(name, value) for name, value in scope["headers"]]
+        request = ASGIRequest({**scope, "query_string": query, "headers": headers}, io.BytesIO(body))
+        request.META.update(meta)
+        request.META["CONTENT_LENGTH"] = str(size)
+        response = self._loaded().respond(request)
+        if WEBSOCKET in meta:
+            response.close()  # gives the thread's database connection back
+        return response
 
     async def _send(self, reply: Reply, method: str, send: Send) -> None:
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})

@@ -23,6 +23,8 @@ from retire_cluster.api.pending import MAX_WSGI_WAIT_S, Pending, pending_of
 
 GetResponse = Callable[[HttpRequest], Any]
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+WEBSOCKET = "retire_cluster.websocket"
+"""Key in META of a WebSocket's handshake: to the page that makes it, more than a GET."""
 BRIDGED = "retire_cluster.bridged"
 """Key in META of a request whose server completes pending responses itself."""
 
@@ -147,7 +149,8 @@ class CrossSiteMiddleware:
         allowed = origin in settings.ALLOWED_ORIGINS
         if allowed and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return _with_cors(HttpResponse(status=204), origin, preflight=True)
-        if request.method not in SAFE_METHODS and not allowed and _is_foreign(request, origin):
+        unsafe = request.method not in SAFE_METHODS or WEBSOCKET in request.META
+        if unsafe and not allowed and _is_foreign(request, origin):
             message = (
                 "a page of another site may not do this; allow its origin with RETIRE_CLUSTER_ALLOWED_ORIGINS"
             )

@@ -39,6 +39,7 @@ ALLOWED_HOSTS = ["*"]
 
 INSTALLED_APPS = [
     "retire_cluster.apps.RetireClusterConfig",
+    "retire_cluster.events.apps.EventsConfig",
     "clusterconfig.apps.ClusterconfigConfig",
     "devices.apps.DevicesConfig",
     "tasks.apps.TasksConfig",

@@ -18,7 +18,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from retire_cluster import __version__, datadir
 
-OUR_APPS = {"clusterconfig", "devices", "tasks"}
+OUR_APPS = {"clusterconfig", "devices", "events", "tasks"}
 
 
 class StartupError(RuntimeError):

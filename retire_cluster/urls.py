@@ -5,6 +5,7 @@ from django.urls import include, path, re_path
 
 from retire_cluster.api.views import IndexView, UnknownPathView
 from retire_cluster.dashboard.views import favicon, overview
+from retire_cluster.live.views import LiveView
 from retire_cluster.openapi import DocumentView, RedocView, SwaggerView
 from retire_cluster.ops.metrics import MetricsView
 from retire_cluster.ops.views import health_view
@@ -15,6 +16,7 @@ urlpatterns = [
     path("favicon.ico", favicon),
     re_path(r"^health/?$", health_view, name="health"),
     re_path(r"^metrics/?$", MetricsView.as_view(), name="metrics"),
+    re_path(r"^ws/?$", LiveView.as_view(), name="ws"),
     re_path(r"^api/v1/?$", IndexView.as_view(), name="api-index"),
     path("api/v1/", include("retire_cluster.ops.urls")),
     path("api/v1/", include("clusterconfig.urls")),

@@ -154,7 +154,11 @@ class _Net(threading.Thread):
         super().__init__(name=f"retire-cluster-{name}", daemon=True)
         self._look = look
         self._hint = threading.Event()
-        hints.subscribe(lambda _: self._hint.set())
+        hints.subscribe(self._hear)
+
+    def _hear(self, hint: hints.Hint) -> None:
+        if hint != hints.NEWS:  # those are for whoever follows events
+            self._hint.set()
 
     def run(self) -> None:
         while True:

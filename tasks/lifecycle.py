@@ -15,7 +15,7 @@ from uuid import UUID
 
 from retire_cluster.db import insert_rows, select_rows, update_rows
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, Outcome, TaskStatus
-from tasks import tallies
+from tasks import tales, tallies
 from tasks.models import Attempt, Task
 from tasks.rules import AttemptRow, Step, TaskRow
 
@@ -157,6 +157,7 @@ class Ledger:
         ]
         self.finished += [row.id for row in ended]
         tallies.add(tallies.of_ended(ended))
+        tales.of_changed((self._read_tasks[row.id], row) for row in tasks)
         self.stored.update((row.id, row) for row in changed)
         self._read_tasks.update(self._tasks)
         self._read_attempts.update(self._attempts)
@@ -186,6 +187,7 @@ def enqueue(tasks: Sequence[Task]) -> None:
     columns = [field.attname for field in Task._meta.concrete_fields]
     insert_rows(Task, columns, [[getattr(task, name) for name in columns] for task in tasks])
     tallies.add({(tallies.SUBMITTED, ""): len(tasks)})
+    tales.of_submitted(tasks)
 
 
 def _task_row(values: Sequence[Any]) -> TaskRow:

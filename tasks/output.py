@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db.models import Max, OuterRef, Q, Subquery
 
 from retire_cluster.protocol.states import Stream
+from tasks import tales
 from tasks.models import OutputChunk
 
 HEAD = TAIL = 1024 * 1024  # positions kept of the beginning, and of the end
@@ -69,8 +70,10 @@ def append(pieces: Sequence[Piece], *, now: datetime) -> None:
         ends[piece.task_id] = _End(offset + len(piece.text), piece.attempt, piece.number)
     # A session that moved may have two gateways store the same for a moment.
     OutputChunk.objects.bulk_create(rows, ignore_conflicts=True)
-    for task_id in {row.task_id for row in rows}:
+    grown = sorted({row.task_id for row in rows})
+    for task_id in grown:
         _prune(task_id, ends[task_id])
+    tales.of_output((task_id, ends[task_id].offset) for task_id in grown)
 
 
 def read(task_id: UUID, *, offset: int, limit: int) -> Page:

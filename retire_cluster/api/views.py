@@ -37,6 +37,7 @@ LINKS = {
     "keys": "keys",
     "join_tokens": "join-tokens",
     "audit": "audit",
+    "ws_tickets": "ws-tickets",
 }
 
 

@@ -74,7 +74,7 @@ class GatewayApp:
         }
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket" and scope["path"].rstrip("/") != "/ws":
             await self._websocket(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].rstrip("/") == "/node/health":
             await self._answer_health(send)

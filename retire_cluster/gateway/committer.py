@@ -78,7 +78,9 @@ class Committer(threading.Thread):
         self._queue.put(item)
 
     def hint(self, kind: hints.Hint) -> None:
-        """There may be news in the database. Any thread; never blocks."""
+        """There may be something new in the database. Any thread; never blocks."""
+        if kind == hints.NEWS:
+            return
         flag = self._hinted if kind == hints.WORK else self._intended
         if not flag.is_set():
             flag.set()

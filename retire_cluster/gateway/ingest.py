@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 
 from clusterconfig import services as config
 from devices import operations, pings, presence
@@ -98,8 +98,8 @@ class Batch:
         self._ledger.load_live_of(devices_of)
 
     def _store(self) -> None:
+        self._store_output()  # first, so that who follows a task has its output when it ends
         self._ledger.flush()
-        self._store_output()
         self.effects.finished = self._ledger.finished
         self.effects.changed = list(self._ledger.stored.values())
         for row in self.effects.changed:
@@ -455,7 +455,7 @@ class Batch:
         self.effects.placed = True
         ledger = Ledger(self._ledger.now)
         try:
-            with transaction.atomic():
+            with db.write_transaction():
                 claims, self.effects.work_may_remain = placement.place(ledger, views, matcher)
                 ledger.flush()
         except (DatabaseError, LostRace):

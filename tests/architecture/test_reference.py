@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import pytest
 
 from clusterconfig import registry
+from retire_cluster.events import outbox
 from retire_cluster.protocol import messages, states
 from retire_cluster.protocol.schema import Length, OneLine, Pattern, Range
 from tests.architecture.code import PRODUCT, ROOT, Source, dotted, sources
@@ -251,3 +252,8 @@ def test_a_dead_link_is_found() -> None:
     page = ROOT / "README.md"
     assert dead_links(page, "[x](nowhere.md#part)")
     assert not dead_links(page, "[x](https://example.org/x) [y](README.md) [z](#part)")
+
+
+def test_every_event_is_described() -> None:
+    described = rows((REFERENCE / "events.md").read_text().partition("## Types")[2])
+    assert described.keys() == outbox.TYPES

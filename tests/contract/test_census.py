@@ -27,6 +27,7 @@ TABLE = {
     ("GET", "favicon.ico"): "open",
     ("GET", ""): "page",
     ("GET", "metrics"): "read",
+    ("GET", "ws"): "read",
     ("GET", "api/schema"): "read",
     ("GET", "api/docs"): "read",
     ("GET", "api/redoc"): "read",
@@ -68,6 +69,7 @@ TABLE = {
     ("GET", "api/v1/join-tokens/{}"): "admin",
     ("DELETE", "api/v1/join-tokens/{}"): "admin",
     ("GET", "api/v1/audit"): "admin",
+    ("POST", "api/v1/ws-tickets"): "known reader",
 }
 # Django's and REST framework's own pages, and the answer to unknown paths.
 ELSEWHERE = ("admin/", "api/auth/", "api(?:/.*)")
@@ -75,6 +77,7 @@ ELSEWHERE = ("admin/", "api/auth/", "api(?:/.*)")
 # Which of the scopes opens a row; a member of staff has all, another user `read` and `submit`.
 OPENED_BY = {
     "read": {"read", "admin"},
+    "known reader": {"read", "admin"},
     "submit": {"submit", "execute", "admin"},
     "key": set(SCOPES),
     "operate": {"operate", "admin"},

@@ -20,7 +20,7 @@ from tests.factories import START, make_attempt, make_device, make_finished_task
 pytestmark = pytest.mark.django_db
 
 FEW, MANY = 1, 30
-OURS = ("tasks_", "devices_", "clusterconfig_", "auth_", "django_session")
+OURS = ("tasks_", "devices_", "clusterconfig_", "events_", "auth_", "django_session")
 ECHO = {"task_type": "echo", "payload": {}}
 
 # Statements on our tables, the one that finds the caller's key included; savepoints and clocks are none.
@@ -32,15 +32,15 @@ TABLE = {
     ("GET", "api/v1/devices"): 5,
     ("GET", "api/v1/devices/summary"): 2,
     ("GET", "api/v1/devices/{}"): 4,
-    ("DELETE", "api/v1/devices/{}"): 10,
+    ("DELETE", "api/v1/devices/{}"): 11,
     ("GET", "api/v1/devices/{}/status"): 5,
     ("POST", "api/v1/devices/{}/ping"): 5,
-    ("POST", "api/v1/devices/{}/cordon"): 6,
+    ("POST", "api/v1/devices/{}/cordon"): 7,
     ("POST", "api/v1/devices/{}/uncordon"): 4,
-    ("POST", "api/v1/devices/{}/drain"): 6,
+    ("POST", "api/v1/devices/{}/drain"): 7,
     ("GET", "api/v1/tasks"): 3,
-    ("POST", "api/v1/tasks"): 4,
-    ("POST", "api/v1/tasks/batch"): 4,
+    ("POST", "api/v1/tasks"): 5,
+    ("POST", "api/v1/tasks/batch"): 5,
     ("GET", "api/v1/tasks/types"): 2,
     ("GET", "api/v1/tasks/statistics"): 9,
     ("GET", "api/v1/tasks/{}"): 3,
@@ -48,11 +48,11 @@ TABLE = {
     ("GET", "api/v1/tasks/{}/result"): 3,
     ("GET", "api/v1/tasks/{}/explain"): 5,
     ("GET", "api/v1/tasks/{}/logs"): 3,
-    ("POST", "api/v1/tasks/{}/cancel"): 7,
-    ("POST", "api/v1/tasks/{}/retry"): 8,
+    ("POST", "api/v1/tasks/{}/cancel"): 8,
+    ("POST", "api/v1/tasks/{}/retry"): 9,
     ("GET", "api/v1/config"): 3,
     ("GET", "api/v1/config/{}"): 2,
-    ("PUT", "api/v1/config/{}"): 6,
+    ("PUT", "api/v1/config/{}"): 7,
     ("POST", "api/v1/config/reset"): 10,
     ("GET", "api/v1/keys"): 3,
     ("POST", "api/v1/keys"): 3,
@@ -63,6 +63,7 @@ TABLE = {
     ("GET", "api/v1/join-tokens/{}"): 2,
     ("DELETE", "api/v1/join-tokens/{}"): 5,
     ("GET", "api/v1/audit"): 3,
+    ("POST", "api/v1/ws-tickets"): 3,
 }
 
 

@@ -11,7 +11,10 @@ from typing import Any
 import uvicorn
 from django.db import connections
 
+from clusterconfig import services as config
+from retire_cluster.events.tail import Tail
 from retire_cluster.http_bridge import HttpBridge
+from retire_cluster.live.consumer import LiveConsumer
 
 DEADLINE_S = 20.0
 
@@ -21,6 +24,7 @@ class Bridge(HttpBridge):
 
     def __init__(self) -> None:
         super().__init__(2)
+        self.websockets["/ws"] = LiveConsumer.as_asgi(bridge=self, tail=Tail(config.stream))
 
     def close_connections(self) -> None:
         async def main() -> None:
@@ -39,6 +43,7 @@ class Bridge(HttpBridge):
 def serving(app: Any) -> Iterator[int]:
     # Named as TCP, so that asyncio switches Nagle's delay off for its connections.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # so that a test can fill it
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, proxy_headers=False)
         server = uvicorn.Server(config)

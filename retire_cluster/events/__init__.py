@@ -1,0 +1,1 @@
+"""What happened, in order: recorded with each change, followed by `/ws`."""

@@ -1,0 +1,1 @@
+"""`/ws`: what happens in the cluster, pushed to whoever watches."""
