@@ -31,6 +31,7 @@ try:
     CLUSTER_PORT = env.integer("CLUSTER_PORT", 8080, 1, 65_535)
     # Requests that may block a thread for ?wait= under WSGI; keep it below the server's threads.
     WSGI_WAITERS = env.integer("WSGI_WAITERS", 1, 0, 1000)
+    LOG_FILE = logs.file_options(env.text("LOG_FILE", ""))
 except (env.EnvError, datadir.DataDirError) as problem:
     raise ImproperlyConfigured(str(problem)) from None
 
@@ -217,4 +218,4 @@ CELERY_BEAT_SCHEDULE = {
     "retention": {"task": "tasks.retention", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 
-LOGGING = logs.configuration(debug=DEBUG)
+LOGGING = logs.configuration(debug=DEBUG, file=LOG_FILE)
