@@ -17,6 +17,7 @@ try:
     SECRET_KEY = datadir.secret_key(DATA_DIR)
     DEBUG = env.flag("DEBUG", default=False)
     DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'retire-cluster.sqlite3'}")
+    DATABASE_POOL = env.integer("DATABASE_POOL", 16, 4, 200)  # connections of a process, on PostgreSQL
     REDIS_URL = env.text("REDIS_URL", "")
     BROKER_URL = env.text("BROKER_URL", REDIS_URL)
     EXTRA_ALLOWED_HOSTS = env.items("ALLOWED_HOSTS")
@@ -118,7 +119,7 @@ def _database(url: str) -> dict[str, Any]:
         config["CONN_MAX_AGE"] = 0  # the pool keeps connections; Celery's fixup would close persistent ones
         config["OPTIONS"] = {
             **config.get("OPTIONS", {}),
-            "pool": {"min_size": 1, "max_size": 16, "timeout": 10},
+            "pool": {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 10},
             "options": "-c idle_in_transaction_session_timeout=5000",
         }
     return config
