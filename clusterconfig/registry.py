@@ -54,6 +54,7 @@ class RetentionSection:
 
     tasks_days: int = _bounded(30, 1, 3650)
     output_days: int = _bounded(14, 1, 3650)
+    metrics_days: int = _bounded(7, 1, 3650)
     audit_days: int = _bounded(365, 1, 3650)
 
 

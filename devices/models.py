@@ -106,6 +106,27 @@ class Presence(models.Model):
     history = models.JSONField(default=list, help_text="The latest metrics with their times, oldest first")
 
 
+class MetricsSample(models.Model):
+    """A quarter of an hour of a device, for charts; of two rows for the same one each is a part: see samples.py."""
+
+    id = models.BigAutoField(primary_key=True)
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, db_index=False)
+    start = models.DateTimeField()
+    heartbeats = models.PositiveIntegerField(help_text="How many it is made of")
+    values = models.JSONField(
+        help_text="Lowest, mean, highest and number of readings by name; null is missing"
+    )
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["device", "start"], name="sample_by_device"),
+            models.Index(fields=["start"], name="sample_by_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.device_id} from {self.start:%Y-%m-%d %H:%M}"
+
+
 class Ping(models.Model):
     """A round trip somebody asked for: the gateway that owns the device sends it, and writes the answer here."""
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, extend_schema_view
 from rest_framework import serializers
 
 from devices import operations
-from devices.views import DeviceViewSet
+from devices.views import MAX_HOURS, DeviceViewSet
 from retire_cluster.api.schema import PAGES, describe
 from retire_cluster.protocol.states import Platform, Role
 
@@ -69,6 +69,34 @@ class DeviceStatusSchema(serializers.Serializer[Any]):
     response_time_ms = serializers.FloatField(allow_null=True, help_text="Of the last ping")
     current_load = DeviceLoadSchema()
     last_metrics = serializers.DictField()
+
+
+class SpreadSchema(serializers.Serializer[Any]):
+    """Of the readings in a quarter of an hour; null: the device told none."""
+
+    min = serializers.FloatField()
+    avg = serializers.FloatField()
+    max = serializers.FloatField()
+
+
+class MetricsSampleSchema(serializers.Serializer[Any]):
+    timestamp = serializers.DateTimeField(help_text="When the quarter of an hour begins")
+    heartbeats = serializers.IntegerField(help_text="How many it is made of")
+    cpu_percent = SpreadSchema(allow_null=True)
+    memory_percent = SpreadSchema(allow_null=True)
+    battery_percent = SpreadSchema(allow_null=True)
+    temperature = SpreadSchema(allow_null=True, help_text="Degrees Celsius")
+    running_tasks = SpreadSchema(allow_null=True)
+
+
+class DeviceMetricsSchema(serializers.Serializer[Any]):
+    device_id = serializers.CharField()
+    since = serializers.DateTimeField()
+    until = serializers.DateTimeField()
+    interval_seconds = serializers.IntegerField(help_text="Between two samples that follow each other: 900")
+    samples = MetricsSampleSchema(
+        many=True, help_text="Oldest first; a quarter of an hour without a heartbeat is missing"
+    )
 
 
 class DevicePingSchema(serializers.Serializer[Any]):
@@ -138,6 +166,19 @@ extend_schema_view(
     ),
     summary=describe("getDeviceSummary", SummarySchema(), summary="Counts and resources of all devices"),
     status=describe("getDeviceStatus", DeviceStatusSchema(), summary="How a device is now", errors=(404,)),
+    metrics=describe(
+        "getDeviceMetrics",
+        DeviceMetricsSchema(),
+        summary="What a device measured in the last days, for charts",
+        errors=(404,),
+        parameters=[
+            OpenApiParameter(
+                "hours",
+                {"type": "integer", "minimum": 1, "maximum": MAX_HOURS, "default": 24},
+                description="How far back; kept for `retention.metrics_days`",
+            )
+        ],
+    ),
     ping=describe("pingDevice", DevicePingSchema(), summary="A round trip to a device", errors=(404,)),
     cordon=describe(
         "cordonDevice",

@@ -1,16 +1,25 @@
 """Devices as the API shows them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from devices import pings, presence
+from devices import pings, presence, samples
 from devices.models import Device
 from devices.operations import Removal
 from devices.presence import PresenceView
 from devices.querysets import MB_PER_GB, Load
+from devices.samples import Quarter, Spread
 
 NO_LOAD = Load()
+# Names as in a device's current load, and the metrics behind them.
+CHARTS = {
+    "cpu_percent": "cpu_percent",
+    "memory_percent": "memory_percent",
+    "battery_percent": "battery_percent",
+    "temperature": "temperature_c",
+    "running_tasks": samples.RUNNING,
+}
 
 
 def device_rows(devices: Sequence[Device]) -> list[dict[str, Any]]:
@@ -61,6 +70,33 @@ def device_status(device: Device) -> dict[str, Any]:
         },
         "last_metrics": metrics,
     }
+
+
+def device_metrics(device: Device, *, hours: int, now: datetime) -> dict[str, Any]:
+    """What the device measured, by quarters of an hour, oldest first; a quarter without a heartbeat is missing."""
+    since = now - timedelta(hours=hours)
+    quarters = samples.read(device.pk, since=since, until=now)
+    return {
+        "device_id": device.pk,
+        "since": since,
+        "until": now,
+        "interval_seconds": int(samples.QUARTER.total_seconds()),
+        "samples": [_quarter(start, quarter) for start, quarter in quarters.items()],
+    }
+
+
+def _quarter(start: datetime, quarter: Quarter) -> dict[str, Any]:
+    return {
+        "timestamp": start,
+        "heartbeats": quarter.heartbeats,
+        **{shown: _spread(quarter.values.get(name)) for shown, name in CHARTS.items()},
+    }
+
+
+def _spread(values: Spread | None) -> dict[str, float] | None:
+    if values is None:
+        return None
+    return {"min": round(values.low, 2), "avg": round(values.mean, 2), "max": round(values.high, 2)}
 
 
 def device_service(device: Device) -> dict[str, Any]:

@@ -172,6 +172,14 @@ def silent_gateways(*, now: datetime) -> dict[UUID, dict[str, int]]:
     return held
 
 
+def is_connected(device: Device, *, now: datetime) -> bool:
+    """Whether a gateway that lives holds the device's connection, as far as the rows tell."""
+    gateway = device.gateway if device.online else None
+    if gateway is None or gateway.stopped_at is not None:
+        return False
+    return gateway.seen_at is None or gateway.seen_at >= now - GATEWAY_SILENCE
+
+
 def bury_gateway(gateway_id: UUID, *, now: datetime) -> None:
     """Record that a gateway died, and that its devices are not connected."""
     _end_gateway(Gateway.objects.filter(id=gateway_id, stopped_at=None), "its gateway died", now)

@@ -20,12 +20,14 @@ from devices.filters import NAME, DeviceFilter
 from devices.models import Device
 from retire_cluster import db
 from retire_cluster.api.errors import ApiError, ErrorCode, not_found
+from retire_cluster.api.parameters import whole
 from retire_cluster.api.pending import Pending, attach
 from retire_cluster.api.validation import ObjectReader
 from retire_cluster.middleware import BRIDGED
 
 T = TypeVar("T")
 OFFLINE = "the device is offline"
+MAX_HOURS = 7 * 24  # of metrics in one answer
 Operate = needs(Scope.OPERATE)
 
 
@@ -64,6 +66,12 @@ class DeviceViewSet(GenericViewSet[Device]):
     def status(self, request: Request, pk: str) -> Response:
         """How the device is now."""
         return Response(serializers.device_status(find(pk)))
+
+    @action(detail=True)
+    def metrics(self, request: Request, pk: str) -> Response:
+        """What the device measured in the last `hours` (24; at most 168), by quarters of an hour."""
+        hours = whole(request, "hours", 24, low=1, high=MAX_HOURS)
+        return Response(serializers.device_metrics(find(pk), hours=hours, now=db.now()))
 
     @action(detail=True, methods=["post"], permission_classes=(Operate,))
     def ping(self, request: Request, pk: str) -> Response:

@@ -9,11 +9,17 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, register
+from django.db import DatabaseError, connection
+from kombu import Connection
+from redis import Redis, RedisError
+
+from retire_cluster import env
 
 SHORTEST_KEY = 16  # characters of a key somebody chose; what is shorter can be guessed over the network
 # File systems on which SQLite's locks or shared memory do not work.
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "sdcardfs"})
 MOUNTS = Path("/proc/mounts")
+PATIENCE_S = 3  # for a server that does not answer
 
 
 def database_engine() -> str:
@@ -135,3 +141,101 @@ def check_hosts(**_: Any) -> list[CheckMessage]:
             id="retire_cluster.W004",
         )
     ]
+
+
+# --- of an installation that is to be used for real: `check --deploy` ------------------------------------------
+
+
+@register(deploy=True)
+def check_shared_secret(**_: Any) -> list[CheckMessage]:
+    """W005: processes on several hosts that share a database would not know each other's sign-ins."""
+    if database_engine() == "sqlite3" or env.text("SECRET_KEY", ""):
+        return []
+    return [
+        checks.Warning(
+            f"The secret key is kept in {settings.DATA_DIR}: another host that uses this database makes its own.",
+            hint="Set RETIRE_CLUSTER_SECRET_KEY to the same text for every process.",
+            id="retire_cluster.W005",
+        )
+    ]
+
+
+@register(deploy=True)
+def check_redis_is_set(**_: Any) -> list[CheckMessage]:
+    """W006: several processes are meant, and nothing that they could count together in."""
+    if database_engine() == "sqlite3" or settings.REDIS_URL:
+        return []
+    return [
+        checks.Warning(
+            "No Redis is configured: each process counts rate limits for itself.",
+            hint="Set RETIRE_CLUSTER_REDIS_URL; without it, N processes let through up to N times the limit.",
+            id="retire_cluster.W006",
+        )
+    ]
+
+
+@register(deploy=True)
+def check_redis_answers(**_: Any) -> list[CheckMessage]:
+    """W007: Redis is configured and not there."""
+    url: str = settings.REDIS_URL
+    if not url:
+        return []
+    options = {"socket_timeout": PATIENCE_S, "socket_connect_timeout": PATIENCE_S}
+    try:
+        with Redis.from_url(url, **options) as client:
+            client.ping()
+    except (RedisError, OSError, ValueError) as error:
+        return [_unreachable("Redis", "REDIS_URL", error, "retire_cluster.W007")]
+    return []
+
+
+@register(deploy=True)
+def check_broker_answers(**_: Any) -> list[CheckMessage]:
+    """W008: Celery's broker is configured and not there; where it is that Redis, W007 says it."""
+    url: str = settings.BROKER_URL
+    if not url or url == settings.REDIS_URL:
+        return []
+    try:
+        with Connection(url, connect_timeout=PATIENCE_S) as broker:
+            broker.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=PATIENCE_S)
+    except Exception as error:  # each transport has errors of its own
+        return [_unreachable("Celery's broker", "BROKER_URL", error, "retire_cluster.W008")]
+    return []
+
+
+def _unreachable(what: str, variable: str, error: Exception, number: str) -> CheckMessage:
+    return checks.Warning(
+        f"{what} does not answer: {error}",
+        hint=f"Look whether it runs, and whether {env.PREFIX}{variable} names it.",
+        id=number,
+    )
+
+
+@register(deploy=True)
+def check_postgres(**_: Any) -> list[CheckMessage]:
+    """W009: what PostgreSQL must be told, and a pooler or an administrator may have taken back."""
+    if database_engine() != "postgresql":
+        return []
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT current_setting('autovacuum'), current_setting('idle_in_transaction_session_timeout')"
+            )
+            return judge_postgres(*cursor.fetchone())
+    except DatabaseError as error:
+        return [_unreachable("PostgreSQL", "DATABASE_URL", error, "retire_cluster.W009")]
+
+
+def judge_postgres(autovacuum: str, idle_timeout: str) -> list[CheckMessage]:
+    """What is wrong with settings of the server, as a connection of ours sees them."""
+    found = []
+    if autovacuum != "on":
+        words = "Autovacuum is off: tables that change all the time grow without end.", "autovacuum = on"
+        found.append(words)
+    if idle_timeout == "0":
+        words = (
+            "idle_in_transaction_session_timeout is 0: a process stopped in a transaction blocks the others.",
+            "ALTER ROLE cluster SET idle_in_transaction_session_timeout = '5s'; poolers drop what we ask for",
+        )
+        found.append(words)
+    return [checks.Warning(text, hint=hint, id="retire_cluster.W009") for text, hint in found]

@@ -1,4 +1,4 @@
-"""Logging: JSON lines for machines, plain text on a terminal. Every line has its secrets masked.
+"""Logging: JSON lines for machines and files, plain text on a terminal. Every line has its secrets masked.
 
 A line carries the fields of the specification: timestamp, level, logger, message, then whatever plain values the
 call added with `extra=` (a request's line: request_id, method, path, status_code, duration_ms).
@@ -8,10 +8,12 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from retire_cluster import env, logfiles
 from retire_cluster.credentials import mask
 from retire_cluster.protocol.text import UNSEEN
 
@@ -68,17 +70,37 @@ def _printable(text: str, control: re.Pattern[str] = UNSEEN) -> str:
     return control.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def configuration(*, debug: bool) -> dict[str, Any]:
-    """The dictConfig of a server process; everything goes to standard error."""
-    formatter = PlainFormatter if sys.stderr.isatty() else JSONFormatter
+def file_options(path: str) -> dict[str, Any] | None:
+    """What a handler of log files is made with, by the variables; None without a path. Raises env.EnvError."""
+    megabytes = env.integer("LOG_FILE_MB", logfiles.DEFAULT_MB, 0, logfiles.MOST_MB)
+    files = env.integer("LOG_FILES", logfiles.DEFAULT_FILES, 1, logfiles.MOST_FILES)
+    if not path:
+        return None
+    return {"path": path, "limit_bytes": megabytes * logfiles.MEGABYTE, "files": files}
+
+
+def configuration(*, debug: bool, file: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The dictConfig of a server process: lines go to the file if there is one, else to standard error.
+
+    On a terminal they go there in any case: whoever started the process by hand wants to see it work.
+    """
+    on_terminal = sys.stderr.isatty()
+    formatter = PlainFormatter if on_terminal else JSONFormatter
+    handlers: dict[str, Any] = {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}}
+    if file:
+        handlers["file"] = {"()": f"{logfiles.__name__}.SharedFile", "formatter": "json", **file}
+    used = [name for name in handlers if name == "file" or on_terminal or not file]
     # Django and uvicorn bring handlers of their own: without them every line takes the one way below.
     quiet = {"handlers": [], "level": "WARNING", "propagate": True}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": f"{__name__}.{formatter.__name__}"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "root": {"handlers": ["stderr"], "level": "DEBUG" if debug else "INFO"},
+        "formatters": {
+            "line": {"()": f"{__name__}.{formatter.__name__}"},
+            "json": {"()": f"{__name__}.{JSONFormatter.__name__}"},
+        },
+        "handlers": handlers,
+        "root": {"handlers": used, "level": "DEBUG" if debug else "INFO"},
         "loggers": {
             "django": {"handlers": [], "level": "INFO", "propagate": True},
             # A request's line and `api.errors` say it all; only Django's debug page bypasses those.

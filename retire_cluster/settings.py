@@ -17,6 +17,7 @@ try:
     SECRET_KEY = datadir.secret_key(DATA_DIR)
     DEBUG = env.flag("DEBUG", default=False)
     DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'retire-cluster.sqlite3'}")
+    DATABASE_POOL = env.integer("DATABASE_POOL", 16, 4, 200)  # connections of a process, on PostgreSQL
     REDIS_URL = env.text("REDIS_URL", "")
     BROKER_URL = env.text("BROKER_URL", REDIS_URL)
     EXTRA_ALLOWED_HOSTS = env.items("ALLOWED_HOSTS")
@@ -31,6 +32,7 @@ try:
     CLUSTER_PORT = env.integer("CLUSTER_PORT", 8080, 1, 65_535)
     # Requests that may block a thread for ?wait= under WSGI; keep it below the server's threads.
     WSGI_WAITERS = env.integer("WSGI_WAITERS", 1, 0, 1000)
+    LOG_FILE = logs.file_options(env.text("LOG_FILE", ""))
 except (env.EnvError, datadir.DataDirError) as problem:
     raise ImproperlyConfigured(str(problem)) from None
 
@@ -118,7 +120,7 @@ def _database(url: str) -> dict[str, Any]:
         config["CONN_MAX_AGE"] = 0  # the pool keeps connections; Celery's fixup would close persistent ones
         config["OPTIONS"] = {
             **config.get("OPTIONS", {}),
-            "pool": {"min_size": 1, "max_size": 16, "timeout": 10},
+            "pool": {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 10},
             "options": "-c idle_in_transaction_session_timeout=5000",
         }
     return config
@@ -218,4 +220,4 @@ CELERY_BEAT_SCHEDULE = {
     "retention": {"task": "tasks.retention", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 
-LOGGING = logs.configuration(debug=DEBUG)
+LOGGING = logs.configuration(debug=DEBUG, file=LOG_FILE)

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -19,6 +19,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from retire_cluster import __version__, datadir
 
 OUR_APPS = {"clusterconfig", "devices", "events", "tasks"}
+MIGRATION_LOCK = 0x5243_4D49  # of PostgreSQL's advisory locks, which share one number space in a database
 
 
 class StartupError(RuntimeError):
@@ -74,6 +75,24 @@ def _refused(file: Path) -> bool:
 
 
 def _migrate(directory: Path, *, allowed: bool) -> None:
+    _refuse_newer()
+    if not _pending():
+        return
+    if not allowed:
+        raise StartupError(
+            "the database must be migrated and --no-migrate forbids it; run: retire-cluster-manage migrate"
+        )
+    with _one_migrator():
+        applied = _refuse_newer()
+        if not _pending():
+            return  # another host did it while this one waited
+        if applied and connection.vendor == "sqlite":
+            _copy_before_migrating(directory)
+        call_command("migrate", interactive=False, verbosity=0)
+
+
+def _refuse_newer() -> set[tuple[str, str]]:
+    """The migrations the database has. Raises StartupError where this program does not know one of them."""
     applied = set(MigrationRecorder(connection).applied_migrations())
     on_disk = MigrationLoader(None).disk_migrations
     newer = sorted(f"{app}.{name}" for app, name in applied - on_disk.keys() if app in OUR_APPS)
@@ -82,16 +101,30 @@ def _migrate(directory: Path, *, allowed: bool) -> None:
             f"the database is newer than this program (it has {', '.join(newer)}, this is {__version__}); "
             "install the newer version, or restore a backup from before the upgrade"
         )
+    return applied
+
+
+def _pending() -> bool:
     executor = MigrationExecutor(connection)
-    if not executor.migration_plan(executor.loader.graph.leaf_nodes()):
+    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+
+@contextmanager
+def _one_migrator() -> Iterator[None]:
+    """Keep other hosts that start at this time off the migrations; they wait. On SQLite the lock file does it."""
+    if connection.vendor == "sqlite":
+        yield
         return
-    if not allowed:
-        raise StartupError(
-            "the database must be migrated and --no-migrate forbids it; run: retire-cluster-manage migrate"
-        )
-    if applied and connection.vendor == "sqlite":
-        _copy_before_migrating(directory)
-    call_command("migrate", interactive=False, verbosity=0)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+    try:
+        yield
+    finally:
+        with (
+            suppress(DatabaseError),
+            connection.cursor() as cursor,
+        ):  # a connection that is gone holds no lock
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION_LOCK])
 
 
 def _copy_before_migrating(directory: Path) -> None:

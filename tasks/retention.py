@@ -1,5 +1,6 @@
 """Deletes history that is older than the configuration wants it kept, in batches that hold no lock for long."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ from django.db.models import QuerySet
 
 from clusterconfig import services as config
 from clusterconfig.models import AuditEntry
-from devices.models import Ping
+from devices.models import MetricsSample, Ping
 from retire_cluster import db
 from retire_cluster.events import numbering, outbox
 from retire_cluster.protocol.states import TERMINAL
@@ -20,21 +21,43 @@ PINGS_KEPT = timedelta(days=1)
 
 def run(now: datetime) -> dict[str, int]:
     """Delete what is due. Returns how many rows of each kind; attempts and output go with their tasks."""
-    kept = config.current().retention
+    while numbering.number():  # where nobody follows the events, nobody has numbered them
+        pass
     return {
-        "tasks": _delete(_ended_tasks(now - timedelta(days=kept.tasks_days))),
-        "output": _delete_output(now - timedelta(days=kept.output_days)),
-        "audit": _delete(AuditEntry.objects.filter(at__lt=now - timedelta(days=kept.audit_days))),
-        "idempotency_keys": _delete(IdempotencyKey.objects.filter(created_at__lt=now - IDEMPOTENCY_KEPT)),
-        "events": _delete_events(),
-        "pings": _delete(Ping.objects.filter(requested_at__lt=now - PINGS_KEPT)),
+        name: _delete_output(found) if isinstance(found, Output) else _delete(found)
+        for name, found in _due(now).items()
     }
 
 
-def _delete_events() -> int:
-    while numbering.number():  # where nobody follows them, nobody has numbered them
-        pass
-    return _delete(outbox.prunable())
+def count(now: datetime) -> dict[str, int]:
+    """How many rows of each kind `run` would delete now. Reads all output, which has no index by time."""
+    return {
+        name: OutputChunk.objects.filter(at__lt=found.before).count()
+        if isinstance(found, Output)
+        else found.count()
+        for name, found in _due(now).items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What tasks printed before a moment."""
+
+    before: datetime
+
+
+def _due(now: datetime) -> dict[str, QuerySet[Any] | Output]:
+    """What is older than it is to be kept, by kind."""
+    kept = config.current().retention
+    return {
+        "tasks": _ended_tasks(now - timedelta(days=kept.tasks_days)),
+        "output": Output(now - timedelta(days=kept.output_days)),
+        "metrics": MetricsSample.objects.filter(start__lt=now - timedelta(days=kept.metrics_days)),
+        "audit": AuditEntry.objects.filter(at__lt=now - timedelta(days=kept.audit_days)),
+        "idempotency_keys": IdempotencyKey.objects.filter(created_at__lt=now - IDEMPOTENCY_KEPT),
+        "events": outbox.prunable(),
+        "pings": Ping.objects.filter(requested_at__lt=now - PINGS_KEPT),
+    }
 
 
 def _ended_tasks(before: datetime) -> QuerySet[Any]:
@@ -42,13 +65,13 @@ def _ended_tasks(before: datetime) -> QuerySet[Any]:
     return Task.objects.filter(created_at__lt=before, finished_at__lt=before, status__in=TERMINAL)
 
 
-def _delete_output(before: datetime) -> int:
+def _delete_output(due: Output) -> int:
     """Delete what was printed before the moment: ids grow with time, so no index by time is needed."""
     deleted = 0
     while True:
         with db.write_transaction():
             oldest = OutputChunk.objects.order_by("id").values_list("id", "at")[:BATCH]
-            ids = [chunk_id for chunk_id, at in oldest if at < before]
+            ids = [chunk_id for chunk_id, at in oldest if at < due.before]
             OutputChunk.objects.filter(id__in=ids).delete()
         deleted += len(ids)
         if len(ids) < BATCH:

@@ -70,6 +70,12 @@ def add_common(parser: Parser) -> None:
         lambda: env.flag("NO_MIGRATE", default=False),
         help="refuse to start rather than migrate",
     )
+    parser.option(
+        "--log-file",
+        lambda: env.text("LOG_FILE", ""),
+        metavar="FILE",
+        help="write the log there, not to standard error; it rotates by size",
+    )
     parser.add_argument("--debug", action="store_true", help="detailed log and error traces")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
@@ -81,6 +87,7 @@ def export(arguments: argparse.Namespace) -> None:
     if arguments.debug:
         os.environ[env.PREFIX + "DEBUG"] = "true"
     os.environ[env.PREFIX + "TLS_CERT"] = arguments.tls_cert
+    os.environ[env.PREFIX + "LOG_FILE"] = arguments.log_file
 
 
 def parse(

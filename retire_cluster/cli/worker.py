@@ -14,13 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from retire_cluster import __version__
+from retire_cluster import __version__, logs
 from retire_cluster.agent import config as settings
 from retire_cluster.agent.address import parse_address
 from retire_cluster.agent.config import AgentConfig, Timing
 from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
 from retire_cluster.agent.execution.handlers import offered_types
 from retire_cluster.agent.runtime import Runtime
+from retire_cluster.credentials import mask
+from retire_cluster.env import EnvError
+from retire_cluster.logfiles import SharedFile
 
 PROGRAM = "retire-cluster-worker"
 # Threads only read files and resolve names; few threads keep the agent small.
@@ -90,6 +93,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="let http_request tasks that ask for it reach this device's own networks",
     )
     option("--test", metavar="HOST[:PORT]", help="only check the way to a gateway, and say what is wrong")
+    option(
+        "--log-file", metavar="FILE", help="write the log there, not to standard error; it rotates by size"
+    )
     option("--debug", action="store_true", help="log more")
     option("--version", action="version", version=f"{PROGRAM} {__version__}")
     return parser
@@ -197,11 +203,11 @@ def _main(argv: list[str] | None, timing: Timing) -> int:
     flags = build_parser().parse_args(argv)
     try:
         options = _Options(flags, os.environ)
-        _set_up_logging(debug=options.is_set("debug"))
+        _set_up_logging(options)
         if flags.test is not None:
             return _run(_test(flags, options))
         return _run(_work(replace(build_config(flags, os.environ), timing=timing)))
-    except ConfigError as error:
+    except (ConfigError, EnvError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return ExitCode.USAGE
     except AgentExit as ending:
@@ -256,31 +262,25 @@ def _on_signals(stop: Callable[[], None]) -> None:
             signal.signal(number, lambda found, _: loop.call_soon_threadsafe(handle, found))
 
 
-class _JSONLines(logging.Formatter):
-    """One JSON object a line, for whatever collects logs."""
+class _PlainLines(logging.Formatter):
+    """For a person at a terminal: time and message, secrets masked."""
 
     def format(self, record: logging.LogRecord) -> str:
-        import json
-        from datetime import UTC, datetime
-
-        line = {
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6]
-            + "Z",
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return mask(super().format(record))
 
 
-def _set_up_logging(*, debug: bool) -> None:
-    """Plain lines for a person at a terminal, JSON lines otherwise."""
-    handler = logging.StreamHandler()
-    plain = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
-    handler.setFormatter(plain if sys.stderr.isatty() else _JSONLines())
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
+def _set_up_logging(options: _Options) -> None:
+    """Plain lines for a person at a terminal; JSON lines in a file, or where standard error is none."""
+    file = logs.file_options(options.get("log_file", str) or "")
+    handlers: list[logging.Handler] = [SharedFile(**file)] if file else []
+    if sys.stderr.isatty() or not file:
+        handlers.append(logging.StreamHandler())
+    for handler in handlers:
+        at_terminal = sys.stderr.isatty() and isinstance(handler, logging.StreamHandler)
+        plain = _PlainLines("%(asctime)s %(message)s", "%H:%M:%S")
+        handler.setFormatter(plain if at_terminal else logs.JSONFormatter())
+    level = logging.DEBUG if options.is_set("debug") else logging.INFO
+    logging.basicConfig(level=level, handlers=handlers, force=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from dataclasses import replace
 from django.db import DataError, InterfaceError, InternalError, OperationalError, connection
 
 from clusterconfig import services as config
-from devices import pings, presence
+from devices import pings, presence, samples
 from retire_cluster import db, hints
 from retire_cluster.gateway import budget, translate
 from retire_cluster.gateway.deadlines import Deadlines
@@ -96,7 +96,7 @@ class Committer(threading.Thread):
             while not (self._stopping.is_set() and self._queue.empty()):
                 inputs = self._next_inputs()
                 self._step(inputs)
-            presence.flush()
+            self._keep_measured(unfinished=True)
         except BaseException as error:
             self._died(error)
             raise
@@ -254,8 +254,17 @@ class Committer(threading.Thread):
         self.last_tick = time.monotonic()
         if self.last_tick >= self._next_flush:
             self._next_flush = self.last_tick + PRESENCE_FLUSH_S[connection.vendor]
-            presence.flush()
+            self._keep_measured()
             self._deadlines.prune()
+
+    def _keep_measured(self, *, unfinished: bool = False) -> None:
+        """Write signs of life and measurements; without the database it is tried again the next time."""
+        try:
+            presence.flush()
+            samples.flush(db.now(), unfinished=unfinished)
+        except (OperationalError, InterfaceError, InternalError) as error:
+            logger.warning("signs of life cannot be written: %s", error, extra={"action": "presence"})
+            connection.close()
 
     def _spread_config(self) -> None:
         """Tell the agents that are behind which settings are in force."""

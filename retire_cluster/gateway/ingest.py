@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError
 
 from clusterconfig import services as config
-from devices import operations, pings, presence
+from devices import operations, pings, presence, samples
 from devices import services as devices
 from retire_cluster import __version__, db
 from retire_cluster.gateway import streaks, translate
@@ -292,7 +293,8 @@ class Batch:
                 )
 
     def _heartbeat(self, session: Session, message: wire.Heartbeat) -> None:
-        self._note_presence(session, message.metrics, heartbeat=True)
+        metrics = self._note_presence(session, message.metrics, heartbeat=True)
+        samples.note(session.device_id, metrics, running=session.running, now=self._ledger.now)
         session.paused = devices.pause_words(message.paused_reason)
         self._heard[session.device_id] = session
         held = translate.held_list(message.held)
@@ -480,10 +482,12 @@ class Batch:
         session = opened.get(claim.device_id) or self._sessions.by_device[claim.device_id]
         self.effects.say(session.link, translate.assign(claim))
 
-    def _note_presence(self, session: Session, metrics: wire.Metrics, *, heartbeat: bool) -> None:
+    def _note_presence(self, session: Session, metrics: wire.Metrics, *, heartbeat: bool) -> dict[str, Any]:
+        """Take over a sign of life; returns what the device measured."""
         values = {key: value for key, value in asdict(metrics).items() if value is not None}
         session.note_metrics(values)
         presence.note(session.device_id, values, now=self._ledger.now, heartbeat=heartbeat)
+        return values
 
 
 def _piece(pair: tuple[rules.TaskRow, rules.AttemptRow], message: wire.Output) -> output.Piece:

@@ -69,6 +69,11 @@ class Session:
     def number(self) -> int:
         return self.totals.session
 
+    @property
+    def running(self) -> int:
+        """How many tasks run on it."""
+        return sum(row.state is AttemptState.RUNNING for row in self.attempts.values())
+
     def view(self, *, stale: bool = False) -> DeviceView:
         """The device with what is free on it; nothing while it is paused or held.
 

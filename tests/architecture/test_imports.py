@@ -19,6 +19,9 @@ AGENT_MAY = (
     "websockets",
     "psutil",
 )
+# What agent and servers log with, and what that needs.
+LOGGING = tuple(f"retire_cluster/{name}.py" for name in ("logs", "logfiles", "credentials", "env"))
+LOGGING_MAY = tuple(f"retire_cluster.{name}" for name in ("logfiles", "credentials", "env", "protocol.text"))
 PROTOCOL = ("retire_cluster/protocol",)
 RULES = ("tasks/scheduling", "tasks/rules.py", "tasks/reconcile.py", "devices/capacity.py")
 RULES_MAY = ("retire_cluster.protocol", "tasks.scheduling", "tasks.rules", "devices.capacity")
@@ -100,7 +103,12 @@ def impurities(source: Source) -> list[str]:
 
 
 def test_the_agent_imports_only_the_protocol_and_light_libraries() -> None:
-    assert [line for source in sources(*AGENT) for line in foreign_imports(source, AGENT_MAY)] == []
+    allowed = (*AGENT_MAY, *LOGGING_MAY, "retire_cluster.logs")
+    assert [line for source in sources(*AGENT) for line in foreign_imports(source, allowed)] == []
+
+
+def test_what_the_agent_logs_with_imports_only_the_standard_library() -> None:
+    assert [line for source in sources(*LOGGING) for line in foreign_imports(source, LOGGING_MAY)] == []
 
 
 def test_the_protocol_imports_only_the_standard_library() -> None:

@@ -221,6 +221,27 @@ def test_every_cluster_setting_is_described_with_its_default(configuration: str)
     assert documented == defaults
 
 
+def commands() -> set[str]:
+    """The project's own management commands."""
+    found = [path.stem for path in ROOT.glob("*/management/commands/*.py") if path.stem != "__init__"]
+    assert len(found) > 5
+    return set(found)
+
+
+def test_every_command_of_the_server_is_described() -> None:
+    page = (REFERENCE / "commands.md").read_text()
+    named = {line.split("`")[1].split()[0] for line in page.splitlines() if line.startswith("| `")}
+    assert commands() <= named
+
+
+def test_every_check_of_ours_is_described() -> None:
+    ids = set(
+        re.findall(r'"(retire_cluster\.[EW]\d{3})"', (ROOT / "retire_cluster" / "checks.py").read_text())
+    )
+    assert len(ids) > 5
+    assert set(re.findall(r"retire_cluster\.[EW]\d{3}", (REFERENCE / "commands.md").read_text())) == ids
+
+
 def test_a_flag_and_a_variable_are_found() -> None:
     sample = Source.parse(
         "sample.py",

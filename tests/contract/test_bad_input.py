@@ -190,6 +190,7 @@ DOORS: dict[tuple[str, str], Door] = {
     ("GET", "api/v1/devices/{}"): PLAIN,
     ("DELETE", "api/v1/devices/{}"): PLAIN,
     ("GET", "api/v1/devices/{}/status"): PLAIN,
+    ("GET", "api/v1/devices/{}/metrics"): Door(query={"hours": ("whole", "5")}),
     ("POST", "api/v1/devices/{}/ping"): PLAIN,
     ("POST", "api/v1/devices/{}/cordon"): REASON,
     ("POST", "api/v1/devices/{}/uncordon"): REASON,

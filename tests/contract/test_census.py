@@ -40,6 +40,7 @@ TABLE = {
     ("GET", "api/v1/devices/{}"): "read",
     ("DELETE", "api/v1/devices/{}"): "operate",
     ("GET", "api/v1/devices/{}/status"): "read",
+    ("GET", "api/v1/devices/{}/metrics"): "read",
     ("POST", "api/v1/devices/{}/ping"): "operate",
     ("POST", "api/v1/devices/{}/cordon"): "operate",
     ("POST", "api/v1/devices/{}/uncordon"): "operate",

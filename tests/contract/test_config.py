@@ -21,7 +21,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "server": {"host": "0.0.0.0", "port": 8080, "max_connections": 1000},
     "heartbeat": {"interval": 60, "timeout": 300, "max_missed": 3, "reconnect_grace": 5},
     "scheduler": {"max_device_losses": 3},
-    "retention": {"tasks_days": 30, "output_days": 14, "audit_days": 365},
+    "retention": {"tasks_days": 30, "output_days": 14, "metrics_days": 7, "audit_days": 365},
 }
 
 

@@ -1,12 +1,13 @@
 """GET devices, devices/{id}, cluster/status."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from devices.models import Gateway, Presence
+from devices.models import Gateway, MetricsSample, Presence
 from retire_cluster import __version__
 from tests.contract.conftest import Api
 from tests.factories import START, make_attempt, make_device, make_task
@@ -200,6 +201,47 @@ def test_running_attempts_are_counted_by_the_index_on_live_ones(api: Api) -> Non
     [sql] = [query["sql"] for query in queries if "tasks_attempt" in query["sql"]]
     # The partial index is only usable where its very condition stands in the query.
     assert """NOT ("tasks_attempt"."state" = 'ended')""" in sql
+
+
+def test_a_device_s_metrics_are_quarters_of_an_hour(api: Api) -> None:
+    device = make_device("laptop-001")
+    now = datetime.now(UTC)
+    for hours, value in ((30, 1.0), (2, 40.0), (1, 60.0)):
+        spread = {"cpu_percent": [value - 1, value, value + 1, 15], "temperature_c": [20, 21.5, 25, 3]}
+        start = now - timedelta(hours=hours)
+        MetricsSample.objects.create(device=device, start=start, heartbeats=15, values=spread)
+
+    answer = api.data("devices/laptop-001/metrics")
+
+    assert answer.keys() == {"device_id", "since", "until", "interval_seconds", "samples"}
+    assert (answer["device_id"], answer["interval_seconds"]) == ("laptop-001", 900)
+    assert [sample["cpu_percent"]["avg"] for sample in answer["samples"]] == [40.0, 60.0]
+    sample = answer["samples"][1]
+    assert datetime.fromisoformat(sample.pop("timestamp")) == now - timedelta(hours=1)
+    assert sample == {
+        "heartbeats": 15,
+        "cpu_percent": {"min": 59.0, "avg": 60.0, "max": 61.0},
+        "memory_percent": None,
+        "battery_percent": None,
+        "temperature": {"min": 20.0, "avg": 21.5, "max": 25.0},
+        "running_tasks": None,
+    }
+    assert len(api.data("devices/laptop-001/metrics?hours=168")["samples"]) == 3
+    assert api.data("devices/laptop-001/metrics?hours=1")["samples"] == []
+
+
+@pytest.mark.parametrize(("hours", "status"), [("169", 400), ("0", 400), ("168", 200), ("", 200)])
+def test_metrics_reach_back_a_week_at_most(api: Api, hours: str, status: int) -> None:
+    make_device("laptop-001")
+
+    answer = api.get(f"devices/laptop-001/metrics?hours={hours}")
+
+    assert answer.status_code == status
+    if status == 400:
+        assert answer.json()["error_details"] == {
+            "field": "hours",
+            "reason": "must be a whole number from 1 to 168",
+        }
 
 
 def test_the_cluster_s_status_is_as_the_specification_shows(api: Api) -> None:

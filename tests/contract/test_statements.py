@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from clusterconfig import audit, keys, services, tokens
 from clusterconfig.audit import SYSTEM
 from clusterconfig.keys import Scope
 from devices import pings
+from devices.models import MetricsSample
+from retire_cluster import db
 from tasks import statistics
 from tests.contract.conftest import Api
 from tests.contract.test_census import census
@@ -34,6 +37,7 @@ TABLE = {
     ("GET", "api/v1/devices/{}"): 4,
     ("DELETE", "api/v1/devices/{}"): 11,
     ("GET", "api/v1/devices/{}/status"): 5,
+    ("GET", "api/v1/devices/{}/metrics"): 3,
     ("POST", "api/v1/devices/{}/ping"): 5,
     ("POST", "api/v1/devices/{}/cordon"): 7,
     ("POST", "api/v1/devices/{}/uncordon"): 4,
@@ -86,6 +90,9 @@ class World:
             make_attempt(make_task(status="running"), device)
             make_attempt(self.queued, device, outcome="lost")
         self.device = device
+        for number in range(size):
+            start = db.now() - timedelta(hours=number)
+            MetricsSample.objects.create(device=device, start=start, heartbeats=1, values={})
         assert api.post("tasks", ECHO).status_code == 201  # its profile exists from now on
 
     def path(self, method: str, path: str) -> str:

@@ -68,9 +68,9 @@ class Production(Cluster):
         for name in names:
             self.online(name)
 
-    def _run(self, command: str, *arguments: str) -> None:
+    def _run(self, command: str, *arguments: str, log: Path | None = None) -> None:
         done = Process(
-            self.directory / "command.log",
+            log or self.directory / "command.log",
             command,
             *arguments,
             environment={**clean_environment(), **self.variables},

@@ -9,7 +9,7 @@ from django.utils import timezone
 from clusterconfig import audit, services
 from clusterconfig.audit import SYSTEM
 from clusterconfig.models import AuditEntry
-from devices.models import Ping
+from devices.models import MetricsSample, Ping
 from tasks import retention
 from tasks.jobs import delete_old
 from tasks.models import Attempt, IdempotencyKey, OutputChunk, Task
@@ -18,7 +18,7 @@ from tests.factories import make_device, make_finished_task, make_task
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOW = timezone.now()
-NOTHING = {"tasks": 0, "output": 0, "audit": 0, "idempotency_keys": 0, "pings": 0}
+NOTHING = {"tasks": 0, "output": 0, "metrics": 0, "audit": 0, "idempotency_keys": 0, "pings": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,7 @@ def test_ended_tasks_go_with_their_attempts_once_they_are_old() -> None:
     ended_lately = make_finished_task(device, created_at=NOW - timedelta(days=90), finished_at=NOW)
     waiting = make_task(created_at=NOW - timedelta(days=90))
 
+    assert retention.count(NOW) == {**NOTHING, "tasks": 1}
     assert retention.run(NOW) == {**NOTHING, "tasks": 1}
 
     assert set(Task.objects.values_list("id", flat=True)) == {young.pk, ended_lately.pk, waiting.pk}
@@ -73,10 +74,26 @@ def test_what_tasks_printed_goes_before_the_tasks(monkeypatch: pytest.MonkeyPatc
         row = {"attempt": 1, "number": number, "stream": "stdout", "text": "x"}
         OutputChunk.objects.create(task=task, offset=number, at=NOW - timedelta(days=days), **row)
 
+    assert retention.count(NOW) == {**NOTHING, "output": 5}
     assert retention.run(NOW) == {**NOTHING, "output": 5}
 
     assert list(OutputChunk.objects.values_list("number", flat=True)) == [5, 6]
     assert Task.objects.filter(pk=task.pk).exists()
+
+
+def test_what_devices_measured_goes_after_a_week(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH", 2)
+    device = make_device()
+    for days in (9, 8, 7.01, 6.99, 1):
+        start = NOW - timedelta(days=days)
+        MetricsSample.objects.create(device=device, start=start, heartbeats=1, values={})
+
+    assert retention.count(NOW) == {**NOTHING, "metrics": 3}
+    assert retention.run(NOW) == {**NOTHING, "metrics": 3}
+
+    assert MetricsSample.objects.count() == 2
+    services.change("retention", {"metrics_days": 2}, actor=SYSTEM, now=NOW)
+    assert retention.run(NOW) == {**NOTHING, "metrics": 1}
 
 
 def test_more_than_a_batch_goes_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,3 +101,75 @@ def test_every_host_allowed_is_warned_of(settings: Any, names: list[str], found:
     settings.EXTRA_ALLOWED_HOSTS = names
 
     assert _ids(checks.check_hosts()) == found
+
+
+# --- check --deploy -------------------------------------------------------------------------------------------
+
+NOBODY = "127.0.0.1:1"  # a port nothing listens on
+
+
+@pytest.mark.parametrize(
+    ("engine", "secret", "found"),
+    [("sqlite3", "", []), ("postgresql", "x" * 50, []), ("postgresql", "", ["retire_cluster.W005"])],
+)
+def test_a_secret_of_one_host_is_warned_of_where_several_share_a_database(
+    monkeypatch: pytest.MonkeyPatch, engine: str, secret: str, found: list[str]
+) -> None:
+    monkeypatch.setattr(checks, "database_engine", lambda: engine)
+    monkeypatch.setenv("RETIRE_CLUSTER_SECRET_KEY", secret)
+
+    assert _ids(checks.check_shared_secret()) == found
+
+
+@pytest.mark.parametrize(
+    ("engine", "redis", "found"),
+    [
+        ("sqlite3", "", []),
+        ("postgresql", "redis://there", []),
+        ("postgresql", "", ["retire_cluster.W006"]),
+    ],
+)
+def test_several_processes_without_redis_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, engine: str, redis: str, found: list[str]
+) -> None:
+    monkeypatch.setattr(checks, "database_engine", lambda: engine)
+    settings.REDIS_URL = redis
+
+    assert _ids(checks.check_redis_is_set()) == found
+
+
+@pytest.mark.parametrize("url", [f"redis://:sesame@{NOBODY}/0", "nonsense://x"])
+def test_a_redis_that_does_not_answer_is_warned_of_without_its_password(settings: Any, url: str) -> None:
+    settings.REDIS_URL = url
+
+    messages = checks.check_redis_answers()
+
+    assert _ids(messages) == ["retire_cluster.W007"]
+    assert "sesame" not in str(messages[0])
+    settings.REDIS_URL = ""
+    assert checks.check_redis_answers() == []
+
+
+@pytest.mark.parametrize("url", [f"amqp://guest:sesame@{NOBODY}//", f"redis://:sesame@{NOBODY}/0"])
+def test_a_broker_that_does_not_answer_is_warned_of_without_its_password(settings: Any, url: str) -> None:
+    settings.REDIS_URL, settings.BROKER_URL = "", url
+
+    messages = checks.check_broker_answers()
+
+    assert _ids(messages) == ["retire_cluster.W008"]
+    assert "sesame" not in str(messages[0])
+    settings.REDIS_URL = url
+    assert checks.check_broker_answers() == []
+
+
+def test_a_broker_that_answers_is_not_warned_of(settings: Any) -> None:
+    settings.REDIS_URL, settings.BROKER_URL = "", "memory://"
+
+    assert checks.check_broker_answers() == []
+
+
+@pytest.mark.parametrize(
+    ("autovacuum", "timeout", "count"), [("on", "5s", 0), ("off", "5s", 1), ("on", "0", 1), ("off", "0", 2)]
+)
+def test_what_postgres_must_be_told(autovacuum: str, timeout: str, count: int) -> None:
+    assert _ids(checks.judge_postgres(autovacuum, timeout)) == ["retire_cluster.W009"] * count

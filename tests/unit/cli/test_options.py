@@ -40,6 +40,7 @@ CASES: dict[str, dict[str, tuple[str, str, object, list[str], object]]] = {
         "--no-migrate": ("NO_MIGRATE", "true", True, ["--no-migrate"], True),
         "--tls-cert": ("TLS_CERT", "one", "one", ["--tls-cert", "two", "--tls-key", "key"], "two"),
         "--tls-key": ("TLS_KEY", "one", "one", ["--tls-key", "two", "--tls-cert", "pem"], "two"),
+        "--log-file": ("LOG_FILE", "one", "one", ["--log-file", "two"], "two"),
     },
     "gateway": {
         "--host": ("CLUSTER_BIND", "192.0.2.1", "192.0.2.1", ["--host", "::1"], "::1"),
@@ -48,6 +49,7 @@ CASES: dict[str, dict[str, tuple[str, str, object, list[str], object]]] = {
         "--no-migrate": ("NO_MIGRATE", "true", True, ["--no-migrate"], True),
         "--tls-cert": ("TLS_CERT", "one", "one", ["--tls-cert", "two", "--tls-key", "key"], "two"),
         "--tls-key": ("TLS_KEY", "one", "one", ["--tls-key", "two", "--tls-cert", "pem"], "two"),
+        "--log-file": ("LOG_FILE", "one", "one", ["--log-file", "two"], "two"),
     },
 }
 # The agent's: flag -> (variable, its text, what it means, the flag's arguments, what they mean, the field)
@@ -83,6 +85,7 @@ AGENT: dict[str, tuple[str, str, object, list[str], object, str]] = {
         "pause_on_battery",
     ),
     "--pause-above": ("PAUSE_ABOVE", "60.5", 60.5, ["--pause-above", "70"], 70.0, "pause_above"),
+    "--log-file": ("LOG_FILE", "one", "one", ["--log-file", "two"], "two", "log_file"),
     "--debug": ("DEBUG", "on", True, ["--debug"], True, "debug"),
 }
 ROWS = [(command, flag) for command, cases in CASES.items() for flag in cases]
@@ -134,6 +137,8 @@ def agent(flag: str, argv: list[str], text: str) -> object:
     found = worker.build_parser().parse_args(argv)
     if field == "debug":  # the log is set up before there is a configuration
         return worker._Options(found, environ).is_set(field)
+    if field == "log_file":
+        return worker._Options(found, environ).get(field, str)
     return getattr(worker.build_config(found, environ), field)
 
 
