@@ -18,7 +18,8 @@ MOUNTS = Path("/proc/mounts")
 
 def database_engine() -> str:
     """The kind of the configured database: sqlite3, postgresql, …"""
-    return str(settings.DATABASES["default"]["ENGINE"]).rsplit(".", 1)[-1]
+    engine = str(settings.DATABASES["default"]["ENGINE"]).rsplit(".", 1)[-1]
+    return "postgresql" if engine == "postgres" else engine
 
 
 @register()

@@ -114,10 +114,15 @@ def _database(url: str) -> dict[str, Any]:
             ),
         }
     else:
+        if config["ENGINE"].endswith("postgresql"):
+            config["ENGINE"] = "retire_cluster.postgres"
         config["CONN_MAX_AGE"] = 0  # the pool keeps connections; Celery's fixup would close persistent ones
+        config["CONN_HEALTH_CHECKS"] = True  # a restart of the server costs no request anything
         config["OPTIONS"] = {
+            "connect_timeout": 3,
             **config.get("OPTIONS", {}),
-            "pool": {"min_size": 1, "max_size": 16, "timeout": 10},
+            # Seconds: for a connection while all are busy, and for the pool's own tries to make one.
+            "pool": {"min_size": 1, "max_size": 16, "timeout": 5, "reconnect_timeout": 5},
             "options": "-c idle_in_transaction_session_timeout=5000",
         }
     return config

@@ -66,9 +66,12 @@ class GatewayApp:
         """Facts for /health: whether the committer works, how many devices are connected."""
         idle = time.monotonic() - self._committer.last_tick
         working = self._committer.is_alive() and idle < STALE_TICK_S
+        trouble = self._committer.trouble or ("" if working else f"nothing was committed for {idle:.0f} s")
+        state = "unhealthy" if trouble else "healthy"
         return {
-            "status": "healthy" if working else "unhealthy",
-            "scheduler": "healthy" if working else "unhealthy",
+            "status": state,
+            "scheduler": state,
+            **({"reason": trouble} if trouble else {}),
             "devices_connected": len(self._committer.sessions.by_device),
             "uptime_s": round(time.monotonic() - self._started, 1),
         }
