@@ -117,7 +117,6 @@ def _database(url: str) -> dict[str, Any]:
         if config["ENGINE"].endswith("postgresql"):
             config["ENGINE"] = "retire_cluster.postgres"
         config["CONN_MAX_AGE"] = 0  # the pool keeps connections; Celery's fixup would close persistent ones
-        config["CONN_HEALTH_CHECKS"] = True  # a restart of the server costs no request anything
         config["OPTIONS"] = {
             "connect_timeout": 3,
             **config.get("OPTIONS", {}),

@@ -1,5 +1,6 @@
 """A connection that gives up on a server that does not answer."""
 
+import selectors
 from typing import Any
 
 import psycopg
@@ -23,7 +24,26 @@ class Connection(psycopg.Connection[Any]):
             return super().wait(gen, interval, limit)
         except errors._WaitTimeout:
             self.close()  # the answer may still come, and would be taken for that to another question
+            waits.tell_late()
             raise psycopg.OperationalError(f"PostgreSQL did not answer within {limit:g} s") from None
+
+
+def lives(connection: "psycopg.Connection[Any]") -> bool:
+    """Whether one that lay in the pool can still be used. Costs a round trip only where the server said something.
+
+    A server says nothing to a connection that rests, except that it ends.
+    """
+    try:
+        with selectors.DefaultSelector() as look:
+            look.register(connection.pgconn.socket, selectors.EVENT_READ)
+            if not look.select(timeout=0):
+                return True
+        with waits.at_most(CONNECT_S):
+            connection.execute("")
+    except (psycopg.OperationalError, OSError):
+        connection.close()
+        return False
+    return True
 
 
 def ask(params: dict[str, Any]) -> str:

@@ -5,13 +5,14 @@ kept on this side, because a server that hangs keeps none of its own.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LIMIT_S = 10.0  # for one statement; below the 30 s after which gunicorn ends a worker
 
 _process_limit: float | None = None
 _thread = threading.local()
+_late: list[Callable[[], None]] = []
 
 
 def limit() -> None:
@@ -35,3 +36,15 @@ def limited_to() -> float | None:
     """Seconds this thread may wait; None: as long as it takes."""
     own: float | None = getattr(_thread, "limit", None)
     return _process_limit if own is None else own
+
+
+def when_late(told: Callable[[], None]) -> None:
+    """Call this when a statement was waited for in vain for as long as this process waits."""
+    _late.append(told)
+
+
+def tell_late() -> None:
+    """A wait was in vain. Of threads with limits of their own nobody is told: they draw their own conclusions."""
+    if getattr(_thread, "limit", None) is None:
+        for told in _late:
+            told()
