@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 PATIENCE_S = 1.0  # what whoever wants to know waits at most
+FIRST_S = 3.0  # the first time, when modules are loaded and connections are made
+LATE_S = 5.0  # being asked for so long counts as no answer; until then the one before stands
 KEPT_S = 2.0  # an answer; monitors and dashboards may ask at any rate
 
 Answer = TypeVar("Answer")
@@ -25,35 +27,49 @@ class Question(Generic[Answer]):
     def forget(self) -> None:
         """Ask anew at the next call. An answer under way is nobody's any more."""
         self._guard = threading.Lock()
-        self._asked_at = float("-inf")
-        self._answered: threading.Event | None = None
-        self._answers: list[Answer] = []
+        self._asked_at = 0.0
+        self._call: _Call[Answer] | None = None
+        self._before: _Call[Answer] | None = None
 
     def put(self) -> None:
         """Have it asked now, unless it is being asked, or answered just now."""
         with self._guard:
-            under_way = self._answered is not None and not self._answered.is_set()
-            if under_way or time.monotonic() - self._asked_at < KEPT_S:
+            if self._call is not None and not self._call.is_old():
                 return
-            self._asked_at = time.monotonic()
-            self._answered, self._answers = threading.Event(), []
-            run = self._run(self._answered, self._answers)
-            threading.Thread(target=run, name=f"retire-cluster-ask-{self._name}", daemon=True).start()
+            self._before = self._call
+            self._asked_at, self._call = time.monotonic(), _Call(self._ask)
+            self._call.name = f"retire-cluster-ask-{self._name}"
+            self._call.start()
 
     def answer(self) -> Answer | None:
-        """What it said; None when it has said nothing PATIENCE_S after it was asked."""
+        """What it says, or said just before, should it be slow today; None when it does not answer."""
         with self._guard:
-            answered, answers = self._answered, self._answers
-            left = self._asked_at + PATIENCE_S - time.monotonic()
-        if answered is not None:
-            answered.wait(max(0.0, left))
-        return answers[0] if answers else None
+            call, before, asked_at = self._call, self._before, self._asked_at
+        if call is None:
+            return None
+        patience = PATIENCE_S if before else FIRST_S
+        if not call.over.wait(max(0.0, asked_at + patience - time.monotonic())) and before:
+            call = before if time.monotonic() - asked_at < LATE_S else call
+        return call.answers[0] if call.answers else None
 
-    def _run(self, answered: threading.Event, answers: list[Answer]) -> Callable[[], None]:
-        def run() -> None:
-            try:
-                answers.append(self._ask())
-            finally:
-                answered.set()
 
-        return run
+class _Call(threading.Thread, Generic[Answer]):
+    """One time of asking."""
+
+    def __init__(self, ask: Callable[[], Answer]) -> None:
+        super().__init__(daemon=True)
+        self._ask = ask
+        self._ended_at = 0.0
+        self.over = threading.Event()
+        self.answers: list[Answer] = []
+
+    def run(self) -> None:
+        try:
+            self.answers.append(self._ask())
+        finally:
+            self._ended_at = time.monotonic()
+            self.over.set()
+
+    def is_old(self) -> bool:
+        """Whether it is over, and for so long that its answer is worth nothing any more."""
+        return self.over.is_set() and time.monotonic() - self._ended_at >= KEPT_S

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from django.db import DatabaseError
+
 from retire_cluster.ops import others, probe, services
 from retire_cluster.ops.services import DEGRADED, HEALTHY, UNHEALTHY
 
@@ -49,7 +51,10 @@ def _beside_others(gateway: probe.GatewayFacts) -> probe.GatewayFacts:
     if gateway.status != UNHEALTHY:
         others.heard()
         return gateway
-    living = others.living()
+    try:
+        living = others.living()
+    except DatabaseError:  # it went away just now, or is not migrated yet
+        living = 0
     if not living:
         return gateway
     reason = f"{gateway.reason}; {living} other{'s do' if living > 1 else ' does'} the work meanwhile"

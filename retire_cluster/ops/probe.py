@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 
 from retire_cluster import ops
-from retire_cluster.ops.asking import PATIENCE_S, Question
+from retire_cluster.ops.asking import Question
 
 TIMEOUT_S = 1.0
 MAX_ANSWER_BYTES = 64 * 1024
@@ -33,7 +33,7 @@ def gateway() -> GatewayFacts:
     if ops.local_gateway is not None:
         return _facts(ops.local_gateway())
     _question.put()
-    late = f"no gateway answers on {settings.CLUSTER_HOST}:{settings.CLUSTER_PORT} within {PATIENCE_S:g} s"
+    late = f"the gateway on {settings.CLUSTER_HOST}:{settings.CLUSTER_PORT} takes too long to answer"
     return _question.answer() or _silent(late)
 
 

@@ -13,7 +13,8 @@ from retire_cluster import disk
 from retire_cluster.celery import app
 from retire_cluster.credentials import mask
 from retire_cluster.db import is_sqlite
-from retire_cluster.ops.asking import PATIENCE_S, Question
+from retire_cluster.ops.asking import FIRST_S, PATIENCE_S, Question
+from retire_cluster.postgres import waits
 
 Facts = dict[str, Any]  # `status`, `reason` where it is not healthy, and figures
 
@@ -33,7 +34,7 @@ BROKER_AWAY = (
     "Celery's broker does not answer ({}); tasks are taken and run, since gateways place and sweep by themselves; "
     "clean-up waits; start it, or correct RETIRE_CLUSTER_BROKER_URL"
 )
-LATE = f"no answer within {PATIENCE_S:g} s"
+LATE = "it takes too long"
 
 
 def database() -> Facts:
@@ -86,7 +87,7 @@ def broker() -> Facts:
     started = time.perf_counter()
     try:
         with app.connection_for_write(connect_timeout=PATIENCE_S) as link:
-            link.ensure_connection(max_retries=1, timeout=1)
+            link.ensure_connection(max_retries=1, interval_start=0, timeout=1)
     except Exception as error:  # whatever the transport's library raises
         return _away(BROKER_AWAY, error)
     return {"status": HEALTHY, "response_time_ms": round((time.perf_counter() - started) * 1000, 1)}
@@ -99,7 +100,8 @@ def _away(words: str, error: Exception | str) -> Facts:
 def _database_apart() -> Facts:
     """In a thread of its own, whose connection has to be given back."""
     try:
-        return database()
+        with waits.at_most(FIRST_S):
+            return database()
     finally:
         connection.close()
 
