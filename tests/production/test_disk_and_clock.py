@@ -162,11 +162,21 @@ def year(cluster: Cluster) -> int:
     return datetime.fromisoformat(cluster.api.get("/health").json()["timestamp"]).year
 
 
+def test_a_clock_ten_years_ahead_deletes_no_history(jumping: Cluster, clock: Clock) -> None:
+    old = jumping.submit()
+    jumping.ended(old)
+    clock.set("+3652d")  # Celery's beat finds that the hourly clean-up is due, and all history too old
+    log = jumping.directory / "server.log"
+    until(lambda: "nothing old is deleted this time" in log.read_text(), "the clean-up to be due")
+    assert task(jumping, old)["status"] == "success"
+    clock.set("+0d")
+
+
 @pytest.mark.parametrize(("offset", "years"), [("+3652d", 10), ("-3652d", -10), ("+0d", 0)])
 def test_a_jump_of_the_server_s_clock_loses_nothing_and_time_limits_hold(
     jumping: Cluster, clock: Clock, offset: str, years: int
 ) -> None:
-    short = jumping.submit("command", {"command": "sleep 600"}, timeout_seconds=4)
+    short = jumping.submit("command", {"command": "sleep 600"}, requirements={"timeout_seconds": 4})
     long = [jumping.submit("sleep", {"duration": 8}) for _ in range(2)]
     until(
         lambda: all(task(jumping, task_id)["status"] == "running" for task_id in (short, *long)), "all to run"
