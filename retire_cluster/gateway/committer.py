@@ -43,6 +43,7 @@ CALL_S = 5.0  # between a gateway's signs of life to the others
 RETRY_S = 0.5  # between tries while the database is away
 TELL_AGAIN_S = 60.0  # between lines in the log about one absence
 CLOSED_REASON = "the gateway counts this connection as lost; connect again"  # no matter to one that is gone
+CUT_OFF = "the gateway cannot reach its database"
 MAX_RACES = 20  # in a row; more means a defect, not bad luck
 UNANSWERED_LIMIT = 3  # offers in a row a device may leave unanswered
 MAX_PINGS_OPEN = 100  # per device; of more, the oldest answers do not matter any more
@@ -66,6 +67,7 @@ class Committer(threading.Thread):
         self.sessions = Sessions()
         self.last_tick = time.monotonic()
         self.trouble = ""  # why nothing can be committed at the moment
+        self.is_cut_off = False  # for so long that agents should try another gateway
         self._identity = identity
         self._deliver = deliver
         self._died = died
@@ -152,6 +154,7 @@ class Committer(threading.Thread):
         absent_since: float | None = None
         tell_at = 0.0
         while True:
+            began = time.monotonic()
             try:
                 effects = self._commit(inputs, tick=tick, place=place, intents=intents)
             except LostRace:
@@ -161,7 +164,7 @@ class Committer(threading.Thread):
             except (OperationalError, InterfaceError, InternalError) as error:
                 if isinstance(error, InternalError) and connection.is_usable():
                     raise  # a defect; else the database ended a transaction that a paused process left open
-                absent_since = absent_since or time.monotonic()
+                absent_since = absent_since or began
                 if time.monotonic() >= tell_at:
                     tell_at = time.monotonic() + TELL_AGAIN_S
                     self._tell_absence(error, absent_since)
@@ -307,21 +310,21 @@ class Committer(threading.Thread):
     def _wait_for_database(self, absent_since: float) -> None:
         connection.close()
         if time.monotonic() - absent_since > config.current().heartbeat.silence / 2:
+            self.is_cut_off = True
             self._send_away()
         self._stopping.wait(RETRY_S)
 
     def _over(self, absent_since: float | None) -> None:
         if absent_since is not None:
-            self.trouble = ""
+            self.trouble, self.is_cut_off = "", False
             absent = time.monotonic() - absent_since
             logger.warning("the database works again, after %.0f s", absent, extra={"action": "commit"})
 
     def _send_away(self) -> None:
         """Agents keep their results and try another gateway, or this one again later."""
         effects = Effects()
-        reason = "the gateway cannot reach its database"
         for session in self.sessions.all():
-            effects.close.append((session.link, wire.Goodbye(code="unavailable", reason=reason)))
+            effects.close.append((session.link, wire.Goodbye(code="unavailable", reason=CUT_OFF)))
         self._deliver(effects)
 
     def _isolate(self, inputs: Sequence[Input], error: DataError) -> None:
