@@ -86,7 +86,7 @@ def broker() -> Facts:
     """Where Celery's messages are."""
     started = time.perf_counter()
     try:
-        with app.connection_for_write(connect_timeout=PATIENCE_S) as link:
+        with app.connection_for_write(settings.BROKER_URL, connect_timeout=PATIENCE_S) as link:
             link.ensure_connection(max_retries=1, interval_start=0, timeout=1)
     except Exception as error:  # whatever the transport's library raises
         return _away(BROKER_AWAY, error)
