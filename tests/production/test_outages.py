@@ -161,7 +161,7 @@ def test_without_postgresql_everybody_is_told_so_and_results_wait_for_it(
     for task_id in ids:
         task = cluster.ended(task_id)
         assert (task["status"], len(task["attempts"])) == ("success", 1), task
-        assert task["result"]["result_data"]["stdout"] == "done\n"
+        assert task["result"]["stdout"] == "done\n"
     assert len(runs.read_text().split()) == 2, "nothing ran twice"
 
 
