@@ -47,7 +47,7 @@ test-browser: $(VENV)/.installed-test ## what needs a browser, Node or curl (apt
 test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI document
 	$(BIN)/python -m pytest tests/fuzz $(ARGS)
 
-test-production: $(VENV)/.installed-test ## PostgreSQL, Redis, Celery and several of each process together
+test-production: $(VENV)/.installed-test ## PostgreSQL, Redis, Celery and several of each process together, and their outages (apt install libfaketime)
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/production $(ARGS)
 
 test-chaos: $(VENV)/.installed-test ## the delivery guarantees under faults, in 200 episodes (longer: ARGS="--seconds 3600")

@@ -4,6 +4,7 @@ Keys given by `--api-key` or RETIRE_CLUSTER_API_KEY may be any text; they are co
 """
 
 import hmac
+import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError
 from django.db.models import Q
 
 from clusterconfig import audit
@@ -20,6 +22,8 @@ from clusterconfig.models import ApiKey
 from retire_cluster import datadir
 from retire_cluster.credentials import API_KEY_PREFIX, digest, new_secret
 from retire_cluster.db import write_transaction
+
+logger = logging.getLogger("retire_cluster.keys")
 
 ADMIN_KEY_FILE = "api-key"
 PREFIX_CHARACTERS = 16  # of a key that may be shown: its kind and 48 bits, enough to tell keys apart
@@ -208,5 +212,8 @@ def _effective(row: ApiKey) -> frozenset[Scope]:
 
 def _note_use(row: ApiKey, now: datetime) -> None:
     if row.last_used_at is None or now - row.last_used_at >= LAST_USED_EVERY:
-        with write_transaction():
-            ApiKey.objects.filter(pk=row.pk).update(last_used_at=now)
+        try:
+            with write_transaction():
+                ApiKey.objects.filter(pk=row.pk).update(last_used_at=now)
+        except DatabaseError as error:  # a disk that is full keeps nobody from reading
+            logger.warning("the use of a key is not noted: %s", error, extra={"action": "keys"})

@@ -6,10 +6,12 @@ is the fresher of the two, and readers get whichever is newer. The history of me
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+from django.db import DatabaseError
 
 from devices.models import Presence
 from retire_cluster.api.envelope import timestamp
@@ -60,13 +62,22 @@ def adopt_stored(device_id: str) -> None:
 
 
 def flush(only: Iterable[str] | None = None) -> None:
-    """Write what changed since the last flush; `only` limits it to some devices."""
+    """Write what changed since the last flush; `only` limits it to some devices. What fails is due again."""
     with _lock:
         due = _changed & set(only) if only is not None else set(_changed)
         views = {device_id: _memory[device_id] for device_id in due}
         _changed.difference_update(due)
     if not views:
         return
+    try:
+        _write(views)
+    except DatabaseError:
+        with _lock:
+            _changed.update(due & _memory.keys())
+        raise
+
+
+def _write(views: Mapping[str, PresenceView]) -> None:
     keeps_history = not is_sqlite()
     rows = [_row(device_id, view, keeps_history) for device_id, view in views.items()]
     changed = ["last_seen", "heartbeats", "metrics", *(["history"] if keeps_history else [])]

@@ -7,6 +7,8 @@ from typing import Any
 from celery import Celery
 from celery.signals import beat_init, celeryd_init
 
+from retire_cluster.postgres import waits
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "retire_cluster.settings")
 
 app = Celery("retire_cluster")
@@ -16,10 +18,11 @@ app.autodiscover_tasks(related_name="jobs")
 
 @celeryd_init.connect
 @beat_init.connect
-def refuse_private_broker(**_: Any) -> None:
-    """A worker of its own on an in-memory broker would wait for ever: nobody can reach it."""
+def begin(**_: Any) -> None:
+    """A worker or beat starts. One of its own on an in-memory broker would wait for ever: nobody can reach it."""
     from tasks import bridge
 
+    waits.limit()
     if app.conf.broker_url == "memory://" and not bridge.local_worker:
         print(
             "celery: no broker is configured; set RETIRE_CLUSTER_BROKER_URL or RETIRE_CLUSTER_REDIS_URL "

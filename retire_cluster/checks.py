@@ -24,7 +24,8 @@ PATIENCE_S = 3  # for a server that does not answer
 
 def database_engine() -> str:
     """The kind of the configured database: sqlite3, postgresql, …"""
-    return str(settings.DATABASES["default"]["ENGINE"]).rsplit(".", 1)[-1]
+    engine = str(settings.DATABASES["default"]["ENGINE"]).rsplit(".", 1)[-1]
+    return "postgresql" if engine == "postgres" else engine
 
 
 @register()

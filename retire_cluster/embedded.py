@@ -34,6 +34,7 @@ from retire_cluster.gateway.app import GatewayApp
 from retire_cluster.gateway.ingest import Identity
 from retire_cluster.gateway.websocket import GuardedWebSocket
 from retire_cluster.listeners import Listener
+from retire_cluster.postgres import waits
 from retire_cluster.protocol.states import Role
 from retire_cluster.tls import Certificate
 
@@ -72,6 +73,7 @@ class _Server(uvicorn.Server):
 
 async def serve(shape: Shape) -> None:
     """Run until SIGINT or SIGTERM. Raises PartDied."""
+    waits.limit()
     loop = asyncio.get_running_loop()
     over: asyncio.Future[None] = loop.create_future()
 

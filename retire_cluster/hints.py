@@ -167,10 +167,10 @@ class _Ear(threading.Thread):
 
     @staticmethod
     def _listen() -> None:
-        import psycopg
+        from retire_cluster.postgres.connection import Connection
 
         # Not one of the pool's connections: it would never be given back.
-        with psycopg.connect(**connection.get_connection_params(), autocommit=True) as own:
+        with Connection.connect(**connection.get_connection_params(), autocommit=True) as own:
             own.execute(f"LISTEN {CHANNEL}")
             while True:
                 for notification in own.notifies(timeout=LISTEN_S):

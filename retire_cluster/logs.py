@@ -112,5 +112,7 @@ def configuration(*, debug: bool, file: Mapping[str, Any] | None = None) -> dict
             "celery": {"handlers": [], "level": "INFO" if debug else "WARNING", "propagate": True},
             "kombu": {"handlers": [], "level": "ERROR", "propagate": True},
             "asyncio": quiet,
+            # It warns at each of its tries; retire_cluster.database says once that the server is away.
+            "psycopg.pool": {"handlers": [], "level": "ERROR", "propagate": True},
         },
     }

@@ -20,6 +20,7 @@ from retire_cluster.api.envelope import REQUEST_ID, error_response
 from retire_cluster.api.errors import ErrorCode, Failure
 from retire_cluster.api.exceptions import body_too_large
 from retire_cluster.api.pending import MAX_WSGI_WAIT_S, Pending, pending_of
+from retire_cluster.postgres import waits
 
 GetResponse = Callable[[HttpRequest], Any]
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -36,6 +37,7 @@ class RequestMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self._get_response = get_response
+        waits.limit()  # whoever loads this serves requests
         self._waiting = threading.BoundedSemaphore(settings.WSGI_WAITERS) if settings.WSGI_WAITERS else None
 
     def __call__(self, request: HttpRequest) -> HttpResponse:

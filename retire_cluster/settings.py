@@ -117,10 +117,14 @@ def _database(url: str) -> dict[str, Any]:
             ),
         }
     else:
+        if config["ENGINE"].endswith("postgresql"):
+            config["ENGINE"] = "retire_cluster.postgres"
         config["CONN_MAX_AGE"] = 0  # the pool keeps connections; Celery's fixup would close persistent ones
         config["OPTIONS"] = {
+            "connect_timeout": 3,
             **config.get("OPTIONS", {}),
-            "pool": {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 10},
+            # Seconds: for a connection while all are busy, and for the pool's own tries to make one.
+            "pool": {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 5, "reconnect_timeout": 5},
             "options": "-c idle_in_transaction_session_timeout=5000",
         }
     return config
@@ -210,6 +214,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     {"socket_timeout": 0.3, "socket_connect_timeout": 0.3} if BROKER_URL else {"polling_interval": 0.25}
 )
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = (
+    None  # for ever: a worker that gave up would have to be started by somebody
+)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]

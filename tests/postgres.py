@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -31,19 +31,63 @@ class PostgresError(RuntimeError):
     """The server cannot be made or started; the message holds its own words."""
 
 
+class Server:
+    """A server that tests may stop, start again, and freeze. Raises PostgresError."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._programs = _programs(home)
+        self.url = f"postgresql://postgres@{quote(str(home), safe='')}/postgres"
+        _initialise(self._programs, home)
+        self.start()
+
+    def start(self) -> None:
+        """Start, and return once it answers."""
+        self._process = _start(self._programs, self._home)
+        _wait_until_ready(self._programs, self._home, self._process)
+
+    def stop(self) -> None:
+        """As its operator would, in haste: whoever is connected is cut off."""
+        _stop(self._process)
+
+    def freeze(self) -> None:
+        """Every process of it stops where it is: connections are taken, and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # The one that makes others goes first, so that none is missed.
+        family = [self._process.pid, *_children(self._process.pid)]
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def _children(parent: int) -> list[int]:
+    """Its child processes, as ps tells them: they have sessions of their own, so no group holds them all."""
+    told = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, check=False)
+    return [int(word) for word in told.stdout.split()]
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """A server with an empty database. Raises PostgresError."""
+    with tempfile.TemporaryDirectory(prefix="rc-pg-") as name:
+        found = Server(Path(name))
+        try:
+            yield found
+        finally:
+            found.thaw()
+            found.stop()
+
+
 @contextmanager
 def server() -> Iterator[str]:
-    """Run a server; yields the URL of an empty database. Raises PostgresError."""
-    with tempfile.TemporaryDirectory(prefix="rc-pg-") as name:
-        home = Path(name)
-        programs = _programs(home)
-        _initialise(programs, home)
-        process = _start(programs, home)
-        try:
-            _wait_until_ready(programs, home, process)
-            yield f"postgresql://postgres@{quote(name, safe='')}/postgres"
-        finally:
-            _stop(process)
+    """Run a server; yields the URL of its empty database. Raises PostgresError."""
+    with running() as found:
+        yield found.url
 
 
 def _programs(home: Path) -> Path:

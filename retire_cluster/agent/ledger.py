@@ -123,6 +123,12 @@ class Ledger:
         self._running[attempt] = None
         return [seen, Start(message), accepted]
 
+    def hand_back(self, attempt: str, reason: str) -> list[Instruction]:
+        """Nothing was begun of an attempt just taken, and nothing is on disk: as if it had been refused."""
+        self._waiting.pop(attempt, None)
+        self._running.pop(attempt, None)
+        return [Send(Declined(attempt=attempt, reason=reason))]
+
     def go(self, attempt: str) -> list[Instruction]:
         """Start an attempt that waits for it; any other has started already or never will."""
         message = self._waiting.pop(attempt, None)

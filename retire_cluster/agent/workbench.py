@@ -18,6 +18,7 @@ from retire_cluster.agent.ledger import (
     Ledger,
     Mark,
     Persist,
+    Record,
     Reject,
     Send,
     Start,
@@ -25,6 +26,7 @@ from retire_cluster.agent.ledger import (
 from retire_cluster.agent.metrics import boot_clock
 from retire_cluster.agent.outbox import Outbox, OutboxError, Write
 from retire_cluster.protocol.messages import (
+    Accepted,
     Assign,
     Cancel,
     Go,
@@ -39,6 +41,9 @@ from retire_cluster.protocol.states import HeldState
 
 MAX_HELD = 640  # attempts, results that nobody took included: they fit into the first frame of a connection
 WORK = (Assign, Go, Cancel, Stop, ResultAck, OutputAck)
+_NOBODY_S = "0" * 32  # no attempt's id
+# Changes nothing, but has to be written: whether the disk takes writes again.
+PROBE: list[Write] = [Persist(Record(_NOBODY_S, Mark.OVER)), Forget((_NOBODY_S,))]
 
 logger = logging.getLogger(__name__)
 
@@ -201,10 +206,26 @@ class Workbench:
                 self._executor.kill(instruction.attempt, instruction.reason)
         writes = _writes(instructions)
         if writes and (self._parked or not self._write(writes)):
-            self._parked.append(instructions)
             self._uneasy.set()
-            return
+            instructions = self._hand_back(instructions)
+            if _writes(instructions):
+                self._parked.append(instructions)
+                return
         self._act(instructions)
+
+    def _hand_back(self, instructions: list[Instruction]) -> list[Instruction]:
+        """What was taken just now goes back: to wait for the disk with it would keep it from other devices.
+
+        Returns the rest.
+        """
+        taken = {
+            item.record.attempt
+            for item in instructions
+            if isinstance(item, Persist) and item.record.mark is Mark.SEEN
+        }
+        reason = self.paused_reason or "the device cannot write to its disk"
+        self._act([step for attempt in taken for step in self._ledger.hand_back(attempt, reason)])
+        return [item for item in instructions if not _begins(item, taken)]
 
     def _write(self, writes: list[Write]) -> bool:
         """Whether the writes are on disk now; the reason why not is kept for those who ask for work."""
@@ -246,7 +267,9 @@ class Workbench:
     def _retry_disk(self) -> None:
         while self._parked and self._write(_writes(self._parked[0])):
             self._act(self._parked.popleft())
-        if self._parked:
+        if self._disk_error is not None and not self._parked:
+            self._write(PROBE)
+        if self._disk_error is not None:
             self._uneasy.set()
 
     def _has_unacknowledged(self) -> bool:
@@ -257,6 +280,16 @@ class Workbench:
             await asyncio.to_thread(self._outbox.sync)
         except OutboxError as error:
             logger.warning("%s; results survive a crash of the agent, but not of the machine", error)
+
+
+def _begins(instruction: Instruction, attempts: set[str]) -> bool:
+    """Whether it is part of taking one of these attempts."""
+    match instruction:
+        case Persist(record=Record(attempt=attempt, mark=Mark.SEEN)) | Start(assign=Assign(attempt=attempt)):
+            return attempt in attempts
+        case Send(message=Accepted(attempts=(attempt,))):
+            return attempt in attempts
+    return False
 
 
 def _writes(instructions: list[Instruction]) -> list[Write]:

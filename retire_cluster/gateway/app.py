@@ -9,13 +9,13 @@ from urllib.parse import parse_qsl
 
 from devices import services as devices
 from retire_cluster import hints
-from retire_cluster.gateway.committer import Committer
-from retire_cluster.gateway.connection import Connection, Receive, Send
+from retire_cluster.gateway.committer import CUT_OFF, Committer
+from retire_cluster.gateway.connection import TRY_AGAIN_LATER, Connection, Receive, Send
 from retire_cluster.gateway.guard import Guard
 from retire_cluster.gateway.ingest import Identity
 from retire_cluster.gateway.inputs import Effects
 from retire_cluster.gateway.websocket import TRUST
-from retire_cluster.protocol import pinning
+from retire_cluster.protocol import codec, pinning
 from retire_cluster.protocol.messages import Goodbye
 from retire_cluster.protocol.pinning import PATH as PROOF_PATH
 from retire_cluster.tls import Certificate
@@ -66,9 +66,12 @@ class GatewayApp:
         """Facts for /health: whether the committer works, how many devices are connected."""
         idle = time.monotonic() - self._committer.last_tick
         working = self._committer.is_alive() and idle < STALE_TICK_S
+        trouble = self._committer.trouble or ("" if working else f"nothing was committed for {idle:.0f} s")
+        state = "unhealthy" if trouble else "healthy"
         return {
-            "status": "healthy" if working else "unhealthy",
-            "scheduler": "healthy" if working else "unhealthy",
+            "status": state,
+            "scheduler": state,
+            **({"reason": trouble} if trouble else {}),
             "devices_connected": len(self._committer.sessions.by_device),
             "uptime_s": round(time.monotonic() - self._started, 1),
         }
@@ -96,6 +99,9 @@ class GatewayApp:
         await receive()
         await send({"type": "websocket.accept"})
         trust = scope.get("state", {}).get(TRUST, _nothing)
+        if self._committer.is_cut_off:  # its registration would wait until the agent gives up
+            await _send_away(send)
+            return
         connection = Connection(address, receive, send, self._committer.submit, trust, self._guard)
         self._connections.add(connection)
         try:
@@ -152,6 +158,13 @@ async def _answer(send: Send, status: int, words: dict[str, Any]) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _send_away(send: Send) -> None:
+    """Tell an agent to try another gateway."""
+    for frame in codec.encode([Goodbye(code="unavailable", reason=CUT_OFF)]):
+        await send({"type": "websocket.send", "text": frame})
+    await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
 
 
 def _nothing() -> None:

@@ -11,11 +11,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from django.db import DataError, InterfaceError, InternalError, OperationalError, connection
+from django.conf import settings
+from django.db import (
+    DatabaseError,
+    DataError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    connection,
+)
 
 from clusterconfig import services as config
 from devices import pings, presence, samples
-from retire_cluster import db, hints
+from retire_cluster import db, disk, hints
 from retire_cluster.gateway import budget, translate
 from retire_cluster.gateway.deadlines import Deadlines
 from retire_cluster.gateway.ingest import Batch, Identity
@@ -33,7 +41,9 @@ MAX_BATCH_ROWS = 20_000  # about what its frames look up; the last one may go be
 TICK_S = 1.0
 CALL_S = 5.0  # between a gateway's signs of life to the others
 RETRY_S = 0.5  # between tries while the database is away
+TELL_AGAIN_S = 60.0  # between lines in the log about one absence
 CLOSED_REASON = "the gateway counts this connection as lost; connect again"  # no matter to one that is gone
+CUT_OFF = "the gateway cannot reach its database"
 MAX_RACES = 20  # in a row; more means a defect, not bad luck
 UNANSWERED_LIMIT = 3  # offers in a row a device may leave unanswered
 MAX_PINGS_OPEN = 100  # per device; of more, the oldest answers do not matter any more
@@ -56,6 +66,8 @@ class Committer(threading.Thread):
         super().__init__(name="retire-cluster-committer", daemon=True)
         self.sessions = Sessions()
         self.last_tick = time.monotonic()
+        self.trouble = ""  # why nothing can be committed at the moment
+        self.is_cut_off = False  # for so long that agents should try another gateway
         self._identity = identity
         self._deliver = deliver
         self._died = died
@@ -142,7 +154,9 @@ class Committer(threading.Thread):
         """Commit, whatever it takes: races are run again, an absent database is waited for, poison is isolated."""
         races = 0
         absent_since: float | None = None
+        tell_at = 0.0
         while True:
+            began = time.monotonic()
             try:
                 effects = self._commit(inputs, tick=tick, place=place, intents=intents)
             except LostRace:
@@ -152,14 +166,18 @@ class Committer(threading.Thread):
             except (OperationalError, InterfaceError, InternalError) as error:
                 if isinstance(error, InternalError) and connection.is_usable():
                     raise  # a defect; else the database ended a transaction that a paused process left open
-                absent_since = absent_since or time.monotonic()
-                self._wait_for_database(error, absent_since)
+                absent_since = absent_since or began
+                if time.monotonic() >= tell_at:
+                    tell_at = time.monotonic() + TELL_AGAIN_S
+                    self._tell_absence(error, absent_since)
+                self._wait_for_database(absent_since)
                 if self._stopping.is_set():
                     return
             except DataError as error:
                 self._isolate(inputs, error)
                 return
             else:
+                self._over(absent_since)
                 self._act(effects)
                 return
 
@@ -262,7 +280,7 @@ class Committer(threading.Thread):
         try:
             presence.flush()
             samples.flush(db.now(), unfinished=unfinished)
-        except (OperationalError, InterfaceError, InternalError) as error:
+        except DatabaseError as error:
             logger.warning("signs of life cannot be written: %s", error, extra={"action": "presence"})
             connection.close()
 
@@ -280,22 +298,35 @@ class Committer(threading.Thread):
 
     # --- trouble ----------------------------------------------------------------------------------------------
 
-    def _wait_for_database(self, error: Exception, absent_since: float) -> None:
+    def _tell_absence(self, error: Exception, absent_since: float) -> None:
+        """Say, and keep for who asks how the gateway is, why nothing is committed."""
+        if disk.is_refusal(error):
+            self.trouble = disk.words(settings.DATA_DIR, error)
+        else:
+            self.trouble = f"the database does not answer: {error}"
         absent = time.monotonic() - absent_since
         logger.error(
-            "the database does not answer (for %.0f s): %s", absent, error, extra={"action": "commit"}
+            "nothing is committed (for %.0f s): %s", absent, self.trouble, extra={"action": "commit"}
         )
+
+    def _wait_for_database(self, absent_since: float) -> None:
         connection.close()
-        if absent > config.current().heartbeat.silence / 2:
+        if time.monotonic() - absent_since > config.current().heartbeat.silence / 2:
+            self.is_cut_off = True
             self._send_away()
         self._stopping.wait(RETRY_S)
+
+    def _over(self, absent_since: float | None) -> None:
+        if absent_since is not None:
+            self.trouble, self.is_cut_off = "", False
+            absent = time.monotonic() - absent_since
+            logger.warning("the database works again, after %.0f s", absent, extra={"action": "commit"})
 
     def _send_away(self) -> None:
         """Agents keep their results and try another gateway, or this one again later."""
         effects = Effects()
-        reason = "the gateway cannot reach its database"
         for session in self.sessions.all():
-            effects.close.append((session.link, wire.Goodbye(code="unavailable", reason=reason)))
+            effects.close.append((session.link, wire.Goodbye(code="unavailable", reason=CUT_OFF)))
         self._deliver(effects)
 
     def _isolate(self, inputs: Sequence[Input], error: DataError) -> None:

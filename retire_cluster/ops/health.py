@@ -1,14 +1,13 @@
-"""`/health`: three components, each really asked."""
+"""`/health`: three components, each really asked, and the services they stand on."""
 
-import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 
-from retire_cluster.ops import probe
-
-HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
+from retire_cluster.ops import others, probe, services
+from retire_cluster.ops.services import DEGRADED, HEALTHY, UNHEALTHY
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,36 +19,47 @@ class Health:
 
     @property
     def status(self) -> str:
-        states = set(self.components.values())
-        return next((state for state in (UNHEALTHY, DEGRADED) if state in states), HEALTHY)
+        return worst(self.components.values())
 
 
 def check() -> Health:
-    """Ask the database and the gateway."""
-    database = _database()
+    """Ask the gateway and every service, all at the same time."""
+    services.put_all()
     gateway = probe.gateway()
-    services: dict[str, Any] = {
-        "database": database,
-        "gateway": {"status": gateway.status, **gateway.details},
-    }
+    found: dict[str, Any] = services.answers()
+    if found["database"]["status"] == HEALTHY:
+        gateway = _beside_others(gateway)
+    found["gateway"] = {"status": gateway.status, **gateway.details}
     if gateway.reason:
-        services["gateway"]["reason"] = gateway.reason
+        found["gateway"]["reason"] = gateway.reason
     components = {
-        "api": database["status"],
+        "api": _worst_of(found, "database", "disk", "redis"),
         "cluster_server": gateway.status,
-        "task_scheduler": gateway.scheduler,
+        "task_scheduler": worst([gateway.scheduler, _worst_of(found, "broker")]),
     }
-    return Health(components, services)
+    return Health(components, found)
 
 
-def _database() -> dict[str, Any]:
-    started = time.perf_counter()
-    facts = {"engine": connection.vendor}
+def worst(states: Iterable[str]) -> str:
+    """The state of what consists of parts in these states."""
+    found = set(states)
+    return next((state for state in (UNHEALTHY, DEGRADED) if state in found), HEALTHY)
+
+
+def _beside_others(gateway: probe.GatewayFacts) -> probe.GatewayFacts:
+    """The gateway's facts; while it is silent but others do the work, the cluster is only degraded."""
+    if gateway.status != UNHEALTHY:
+        others.heard()
+        return gateway
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-            cursor.fetchone()
-    except DatabaseError:
-        return {"status": UNHEALTHY, **facts, "reason": "the database does not answer"}
-    milliseconds = round((time.perf_counter() - started) * 1000, 1)
-    return {"status": HEALTHY, **facts, "response_time_ms": milliseconds}
+        living = others.living()
+    except DatabaseError:  # it went away just now, or is not migrated yet
+        living = 0
+    if not living:
+        return gateway
+    reason = f"{gateway.reason}; {living} other{'s do' if living > 1 else ' does'} the work meanwhile"
+    return replace(gateway, status=DEGRADED, scheduler=HEALTHY, reason=reason)
+
+
+def _worst_of(found: dict[str, Any], *names: str) -> str:
+    return worst(found[name]["status"] for name in names if name in found)

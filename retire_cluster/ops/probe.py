@@ -3,18 +3,17 @@
 import http.client
 import json
 import ssl
-import threading
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
 
 from retire_cluster import ops
+from retire_cluster.ops.asking import Question
 
 TIMEOUT_S = 1.0
-CACHE_S = 2.0  # monitors and dashboards may ask at any rate; the gateway is asked at most this often
 MAX_ANSWER_BYTES = 64 * 1024
+MAX_REASON = 500  # characters
 STATES = ("healthy", "degraded", "unhealthy")
 
 
@@ -29,26 +28,18 @@ class GatewayFacts:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-_lock = threading.Lock()
-_cached: tuple[float, GatewayFacts] | None = None
-
-
 def gateway() -> GatewayFacts:
     """The gateway's state, at most two seconds old."""
-    global _cached
     if ops.local_gateway is not None:
         return _facts(ops.local_gateway())
-    with _lock:  # one probe at a time; the others take its answer
-        if _cached is None or time.monotonic() - _cached[0] >= CACHE_S:
-            _cached = (time.monotonic(), _ask(settings.CLUSTER_HOST, settings.CLUSTER_PORT))
-        return _cached[1]
+    _question.put()
+    late = f"the gateway on {settings.CLUSTER_HOST}:{settings.CLUSTER_PORT} takes too long to answer"
+    return _question.answer() or _silent(late)
 
 
 def forget_cached() -> None:
     """Ask anew at the next call."""
-    global _cached
-    with _lock:
-        _cached = None
+    _question.forget()
 
 
 def _ask(host: str, port: int) -> GatewayFacts:
@@ -85,10 +76,14 @@ def _silent(reason: str) -> GatewayFacts:
 def _facts(answer: Any) -> GatewayFacts:
     if not isinstance(answer, dict) or answer.get("status") not in STATES:
         return _silent("something that is not a gateway answers on the cluster port")
-    uptime = answer.get("uptime_s")
+    uptime, reason = answer.get("uptime_s"), answer.get("reason")
     return GatewayFacts(
+        reason=reason[:MAX_REASON] if isinstance(reason, str) else "",
         status=answer["status"],
         scheduler=answer["scheduler"] if answer.get("scheduler") in STATES else "unhealthy",
         uptime_s=float(uptime) if isinstance(uptime, (int, float)) else None,
         details={key: answer[key] for key in ("devices_connected",) if isinstance(answer.get(key), int)},
     )
+
+
+_question = Question("gateway", lambda: _ask(settings.CLUSTER_HOST, settings.CLUSTER_PORT))

@@ -11,7 +11,7 @@ from clusterconfig.permissions import NeedsKey
 from devices.models import Device
 from retire_cluster.api import envelope
 from retire_cluster.api.errors import ErrorCode, Failure
-from retire_cluster.ops import cluster, health
+from retire_cluster.ops import cluster, health, services
 
 
 def health_view(request: HttpRequest) -> HttpResponse:
@@ -28,7 +28,7 @@ def health_view(request: HttpRequest) -> HttpResponse:
         "components": state.components,
         "services": state.services,
     }
-    status = 503 if state.status == health.UNHEALTHY else 200
+    status = 503 if state.status == services.UNHEALTHY else 200
     return HttpResponse(envelope.dumps(body), content_type="application/json", status=status)
 
 

