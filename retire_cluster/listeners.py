@@ -29,6 +29,13 @@ class Listener:
     def loopback(self) -> bool:
         return is_loopback(self.host)
 
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine reaches it."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 compared only
+        authority = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{authority}"
+
 
 def bind(host: str, port: int, *, flag: str, tls: Certificate | None = None) -> Listener:
     """Bind and listen. Raises StartupError naming the address, the reason and the flag that changes it."""
