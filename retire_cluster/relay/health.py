@@ -72,7 +72,11 @@ class Probe:
             said = await self._said()
         except (Unreachable, Broken) as error:
             return silent(place, str(error), unvouched=isinstance(error.__cause__, Unvouched))
-        except (ValueError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException):
+        except (TimeoutError, httpcore.TimeoutException):
+            return silent(
+                place, f"the gateway at {where} took a question for its health and did not answer in time"
+            )
+        except (ValueError, httpcore.NetworkError, httpcore.ProtocolError):
             return silent(place, f"what answers on {where} is no gateway of a cluster")
         return understood(place, said)
 

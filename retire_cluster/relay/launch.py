@@ -95,7 +95,7 @@ def _peer(arguments: argparse.Namespace) -> Peer:
     host = arguments.cluster_host.strip("[]")
     if not arguments.cluster_port:
         raise PeerError("--cluster-port: must be 1 to 65535, is 0")
-    literal = f"[{host.partition('%')[0]}]" if ":" in host else host
+    literal = f"[{host.partition('%')[0]}]" if ":" in host and "://" not in host else host
     parse_address(literal, "--cluster-host")
     ca_file = arguments.cluster_ca and str(Path(arguments.cluster_ca).expanduser())
     return choose(
