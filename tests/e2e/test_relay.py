@@ -154,7 +154,7 @@ def test_agents_find_no_gateway_at_a_relay(pair: Pair, api: httpx.Client) -> Non
 
 
 def sign_in(pair: Pair, origin: str) -> httpx.Response:
-    with httpx.Client(base_url=pair.relay.api.base_url) as browser:
+    with httpx.Client(base_url=pair.relay.api.base_url, timeout=60) as browser:
         page = browser.get("/admin/login/").text
         field = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
         assert field, page
@@ -227,7 +227,7 @@ def test_a_relay_outlives_its_gateway_which_counts_clients_as_it_trusts_the_rela
 
 def remaining(port: int, source: str) -> int:
     """Calls left to a client with this address, which claims to have another."""
-    with httpx.Client(transport=httpx.HTTPTransport(local_address=source)) as client:
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=source), timeout=60) as client:
         answer = client.get(
             f"http://127.0.0.1:{port}/api/v1/devices", headers={"X-Forwarded-For": "10.9.8.7"}
         )
