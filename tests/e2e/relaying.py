@@ -79,7 +79,9 @@ def relay(directory: Path, gateway_port: int, *flags: str, **variables: str) -> 
 def dial(where: Relay, path: str = "/ws", **options: Any) -> ClientConnection:
     """A client's WebSocket to a relay."""
     offered = [Subprotocol("other"), Subprotocol("second")]
-    return connect(f"ws://127.0.0.1:{where.port}{path}", subprotocols=offered, proxy=None, **options)
+    url = f"ws://127.0.0.1:{where.port}{path}"
+    wire: ClientConnection = connect(url, subprotocols=offered, proxy=None, **options)
+    return wire
 
 
 def refusal(where: Relay, path: str, **headers: str) -> Response:

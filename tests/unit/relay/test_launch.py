@@ -11,7 +11,7 @@ import pytest
 from retire_cluster.agent.address import Address
 from retire_cluster.cli import api
 from retire_cluster.cli.options import Usage, parse
-from retire_cluster.listeners import bind
+from retire_cluster.listeners import Listener, bind
 from retire_cluster.relay import launch
 from retire_cluster.relay.health import silent, understood
 from retire_cluster.relay.peer import Peer
@@ -131,7 +131,7 @@ def said(
     state = silent(place, reason) if reason else understood(place, {"components": well})
     peer = Peer(Address(ELSEWHERE), tls=not plain, pins=frozenset() if plain else frozenset({PIN}))
     with bind("127.0.0.1", 0, flag="--port").socket as held:
-        listener = launch.Listener(held, host, 8081)
+        listener = Listener(held, host, 8081)
         return "\n".join(launch.lines(launch.Plan(listener, peer, (), (), False, notes), state))
 
 
