@@ -120,7 +120,7 @@ class Exchange:
 
 
 def target(scope: Scope) -> bytes:
-    """Path and query as the client wrote them."""
+    """Path and query as the client wrote them; the server lets through only ASCII."""
     query = scope.get("query_string", b"")
     raw: bytes = scope["raw_path"]
     return raw + b"?" + query if query else raw

@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
-from urllib.parse import quote
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
@@ -59,7 +58,9 @@ async def relay(
         far = await _open(scope, came, upstream, request_id)
     except InvalidStatus as error:
         await refuse(error.response.status_code, bytes(error.response.body or b""), error.response.headers)
-    except (OSError, Untrusted, InvalidHandshake, InvalidURI, EOFError) as error:
+    except InvalidURI:
+        await refuse(400, b"The address is malformed.\n")
+    except (OSError, Untrusted, InvalidHandshake, EOFError) as error:
         await refuse(503, f"{reason(upstream.peer, error)}\n".encode())
     else:
         async with far:
@@ -70,7 +71,7 @@ async def relay(
 async def _open(scope: Scope, came: Arrival, upstream: Upstream, request_id: str) -> ClientConnection:
     peer = upstream.peer
     host = came.host.decode("latin-1")
-    uri = f"{'wss' if peer.tls else 'ws'}://{host}{_ascii(target(scope))}"
+    uri = f"{'wss' if peer.tls else 'ws'}://{host}{target(scope).decode()}"
     sent = headers.upstream(scope["headers"], came, request_id=request_id, scheme=peer.scheme)
     tls: dict[str, Any] = {"ssl": upstream.context, "server_hostname": peer.server_name} if peer.tls else {}
     return await _Connect(
@@ -100,10 +101,6 @@ def _further(sent: Headers) -> Headers:
     return [
         (name, value) for name, value in sent if name != b"host" and not name.startswith(b"sec-websocket-")
     ]
-
-
-def _ascii(path: bytes) -> str:
-    return quote(path.decode("latin-1"), safe="/?#[]@!$&'()*+,;=:%-._~")
 
 
 # --- passing on -----------------------------------------------------------------------------------------------

@@ -412,6 +412,12 @@ def test_a_request_cannot_hide_in_the_body_of_another(wire: Wire, framing: bytes
     assert b"hidden" not in wire.gateway.heard()
 
 
+def test_a_target_crosses_as_it_was_written(wire: Wire) -> None:
+    written = b"//api/../%2e%2E/v1;a=b/%C3%BC?q=%20+&x=|{}<>"
+    say(wire.relay.port, b"GET " + written + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert wire.gateway.received[-1].startswith(b"GET " + written + b" HTTP/1.1\r\n")
+
+
 def test_only_methods_of_the_api_are_relayed(wire: Wire) -> None:
     answer = wire.relay.api.request("TRACE", "/api/v1/devices")
     assert (answer.status_code, answer.json()["error_code"]) == (405, "METHOD_NOT_ALLOWED")
@@ -437,9 +443,10 @@ def test_a_refused_websocket_is_refused_with_the_gateway_s_own_words(
     assert len(wire.gateway.received) == 1
 
 
-def test_a_malformed_host_opens_no_websocket(wire: Wire) -> None:
+@pytest.mark.parametrize(("host", "path"), [(b"user@localhost", b"/ws"), (b"localhost", b"/ws?a#b")])
+def test_a_malformed_address_opens_no_websocket(wire: Wire, host: bytes, path: bytes) -> None:
     raw = (
-        b"GET /ws HTTP/1.1\r\nHost: user@localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"GET " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     assert say(wire.relay.port, raw).startswith(b"HTTP/1.1 400")
