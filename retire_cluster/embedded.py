@@ -7,18 +7,13 @@ why. A signal ends all of them in order, within seconds, and leaves nothing behi
 import asyncio
 import contextlib
 import logging
-import signal
-import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
-
-import uvicorn
-from django.db import DatabaseError
 
 from clusterconfig import services as config
 from devices import services as devices
@@ -32,16 +27,12 @@ from retire_cluster.asgi import application
 from retire_cluster.celery_thread import CeleryThread
 from retire_cluster.gateway.app import GatewayApp
 from retire_cluster.gateway.ingest import Identity
-from retire_cluster.gateway.websocket import GuardedWebSocket
 from retire_cluster.listeners import Listener
 from retire_cluster.postgres import waits
 from retire_cluster.protocol.states import Role
-from retire_cluster.tls import Certificate
+from retire_cluster.serving import STOP_S, PartDied, http, stop_on_signal
 
 logger = logging.getLogger("retire_cluster")
-
-CERTIFICATE_LOOK_S = 5.0  # how soon a renewed certificate is taken
-STOP_S = 2  # what each part gets to end in order; all together stay under five
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +48,6 @@ class Shape:
     reusable_token: str = ""
     when_up: Callable[[], Any] | None = None  # called in a thread once everything serves
     certificate_changed: Callable[[], None] | None = None  # called in a thread when a renewed one is in use
-
-
-class PartDied(RuntimeError):
-    """A part of the process ended by itself."""
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: one process, one place that listens to signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def serve(shape: Shape) -> None:
@@ -87,15 +66,14 @@ async def serve(shape: Shape) -> None:
 
         return report
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _stop_asked, over)
+    stop_on_signal(over)
     async with AsyncExitStack() as stack:
         if shape.gateway is not None:
             await stack.enter_async_context(_gateway(shape, shape.gateway, died, died_in_thread))
         if shape.celery:
             await stack.enter_async_context(_celery(died_in_thread("Celery worker")))
         if shape.api is not None:
-            await stack.enter_async_context(_http(application, shape.api, "API", died))
+            await stack.enter_async_context(http(application, shape.api, "API", died))
         if shape.local_node:
             await stack.enter_async_context(_local_node(shape, died))
         if shape.when_up is not None:
@@ -107,11 +85,6 @@ async def serve(shape: Shape) -> None:
             waiters.release_all()
 
 
-def _stop_asked(over: "asyncio.Future[None]") -> None:
-    if not over.done():
-        over.set_result(None)
-
-
 @asynccontextmanager
 async def _gateway(shape: Shape, listener: Listener, died: Any, died_in_thread: Any) -> AsyncIterator[None]:
     row = await asyncio.to_thread(_record_gateway, listener)
@@ -120,7 +93,7 @@ async def _gateway(shape: Shape, listener: Listener, died: Any, died_in_thread: 
     app.start()
     ops.local_gateway = app.health
     try:
-        async with _http(app, listener, "gateway", died, app.stop, shape.certificate_changed):
+        async with http(app, listener, "gateway", died, app.stop, shape.certificate_changed):
             yield
     finally:
         ops.local_gateway = None
@@ -146,83 +119,6 @@ def _record_gateway(listener: Listener) -> Gateway:
 def _forget_gateway(row: Gateway) -> None:
     with db.write_transaction():
         devices.stop_gateway(row.id, now=db.now())
-
-
-@asynccontextmanager
-async def _http(
-    app: Any,
-    listener: Listener,
-    part: str,
-    died: Any,
-    before_stop: Any = None,
-    renewed: Callable[[], None] | None = None,
-) -> AsyncIterator[None]:
-    server = _Server(_uvicorn_config(app, listener))
-    task = asyncio.create_task(server.serve(sockets=[listener.socket]), name=part)
-    task.add_done_callback(lambda done: died(part, None if done.cancelled() else done.exception()))
-    try:
-        while not server.started and not task.done():
-            await asyncio.sleep(0.005)
-        async with _renewing(listener.tls, server.config.ssl, renewed):
-            yield
-    finally:
-        if before_stop is not None:
-            await before_stop()
-        server.should_exit = True
-        with contextlib.suppress(BaseException):  # reported by the callback already
-            await asyncio.wait_for(task, STOP_S + 1)
-
-
-@asynccontextmanager
-async def _renewing(
-    tls: Certificate | None, context: ssl.SSLContext | None, renewed: Callable[[], None] | None
-) -> AsyncIterator[None]:
-    """Keep the context's certificate that of the files."""
-    if tls is None or context is None:
-        yield
-        return
-    task = asyncio.create_task(_renew(tls, context, renewed))
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-async def _renew(tls: Certificate, context: ssl.SSLContext, renewed: Callable[[], None] | None) -> None:
-    """Look at the files now and then. A broken pair is said, and the old one stays in use."""
-    trouble = ""
-    while True:
-        await asyncio.sleep(CERTIFICATE_LOOK_S)
-        try:
-            if await asyncio.to_thread(tls.is_renewed):
-                tls.load(context)
-                logger.info("the certificate %s was renewed", tls.certificate, extra={"action": "tls"})
-                if renewed is not None:
-                    await asyncio.to_thread(renewed)
-            trouble = ""
-        except (OSError, ValueError, DatabaseError) as error:
-            if str(error) != trouble:
-                trouble = str(error)
-                logger.warning("%s cannot be used, the old one stays: %s", tls.certificate, trouble)
-
-
-def _uvicorn_config(app: Any, listener: Listener) -> uvicorn.Config:
-    tls = listener.tls
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws=GuardedWebSocket,
-        ws_ping_interval=None,  # the protocol's heartbeats do that
-        ws_per_message_deflate=False,  # 40 KiB a socket for nothing
-        lifespan="off",
-        log_config=None,
-        access_log=False,  # RequestMiddleware writes the request log
-        proxy_headers=False,  # no header is trusted unless a setting says so
-        server_header=False,
-        timeout_graceful_shutdown=STOP_S,
-        ssl_certfile=tls.certificate if tls else None,
-        ssl_keyfile=tls.key if tls else None,
-    )
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from clusterconfig import keys, permissions, tokens
-from retire_cluster import db, env, hello, startup
+from retire_cluster import db, env, hello, startup, tls
 from retire_cluster.agent.identity import new_device_id
 from retire_cluster.embedded import Shape
 from retire_cluster.gateway import certificate
@@ -25,7 +25,6 @@ from retire_cluster.listeners import (
     is_this_machine,
     lan_address,
 )
-from retire_cluster.tls import Certificate
 
 GATEWAY_LOCK = "gateway.lock"
 
@@ -35,7 +34,7 @@ def api(arguments: argparse.Namespace) -> Iterator[Shape]:
     """Everything `retire-cluster-api` runs. Raises StartupError."""
     directory: Path = settings.DATA_DIR
     with ExitStack() as stack:
-        own = _certificate(arguments)
+        own = tls.given(arguments.tls_cert, arguments.tls_key)
         listener = _closing(stack, bind(arguments.host, arguments.port, flag="--port", tls=own))
         gateway = _embedded_gateway(stack, arguments, directory)
         startup.prepare(directory, migrate=not arguments.no_migrate)
@@ -53,7 +52,7 @@ def api(arguments: argparse.Namespace) -> Iterator[Shape]:
             celery=gateway is not None and not settings.BROKER_URL,
             local_node=_local_node_id() if gateway and not arguments.no_local_node else "",
             reusable_token=env.text("JOIN_TOKEN", ""),
-            when_up=_when_up(lines, _url(listener), with_hello=arguments.hello),
+            when_up=_when_up(lines, listener.url, with_hello=arguments.hello),
             certificate_changed=_token_writer(directory, gateway),
         )
 
@@ -96,24 +95,13 @@ def _gateway(
     stack: ExitStack, arguments: argparse.Namespace, directory: Path, host: str, port: int, flag: str
 ) -> Listener:
     startup.ensure_directory(directory)
-    tls = _certificate(arguments)
-    if tls is None and not is_loopback(host) and not arguments.insecure_plain:
-        tls = certificate.ensure(directory)
-    listener = _closing(stack, bind(host, port, flag=flag, tls=tls))
+    shown = tls.given(arguments.tls_cert, arguments.tls_key)
+    if shown is None and not is_loopback(host) and not arguments.insecure_plain:
+        shown = certificate.ensure(directory)
+    listener = _closing(stack, bind(host, port, flag=flag, tls=shown))
     if db.is_sqlite():
         stack.enter_context(startup.exclusive(directory / GATEWAY_LOCK, wait=False))
     return listener
-
-
-def _certificate(arguments: argparse.Namespace) -> Certificate | None:
-    """The operator's own, one for each listener. Raises StartupError."""
-    if not (arguments.tls_cert or arguments.tls_key):
-        return None
-    if not (arguments.tls_cert and arguments.tls_key):
-        given, missing = ("--tls-cert", "--tls-key") if arguments.tls_cert else ("--tls-key", "--tls-cert")
-        raise startup.StartupError(f"{given} needs {missing} beside it")
-    files = (Path(arguments.tls_cert).expanduser(), Path(arguments.tls_key).expanduser())
-    return Certificate(*files, flag=f"--tls-cert {arguments.tls_cert}")
 
 
 def _closing(stack: ExitStack, listener: Listener) -> Listener:
@@ -153,20 +141,11 @@ def _local_node_id() -> str:
 # --- what is printed ------------------------------------------------------------------------------------------
 
 
-def _reachable(listener: Listener) -> str:
-    host = "127.0.0.1" if listener.host in ("0.0.0.0", "::") else listener.host  # noqa: S104 compared only
-    return f"[{host}]:{listener.port}" if ":" in host else f"{host}:{listener.port}"
-
-
-def _url(listener: Listener) -> str:
-    return f"{'https' if listener.tls else 'http'}://{_reachable(listener)}"
-
-
 def _api_lines(listener: Listener, key: str, created: bool) -> list[str]:
     file = settings.DATA_DIR / keys.ADMIN_KEY_FILE
     lines = [
-        f"Dashboard   {_url(listener)}/",
-        f"REST API    {_url(listener)}/api/v1",
+        f"Dashboard   {listener.url}/",
+        f"REST API    {listener.url}/api/v1",
         f"Admin key   {key}" if created else f"Admin key   kept in {file}",
     ]
     if created:

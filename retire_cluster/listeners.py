@@ -29,6 +29,13 @@ class Listener:
     def loopback(self) -> bool:
         return is_loopback(self.host)
 
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine reaches it."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 compared only
+        authority = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{authority}"
+
 
 def bind(host: str, port: int, *, flag: str, tls: Certificate | None = None) -> Listener:
     """Bind and listen. Raises StartupError naming the address, the reason and the flag that changes it."""
@@ -37,6 +44,9 @@ def bind(host: str, port: int, *, flag: str, tls: Certificate | None = None) -> 
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         found = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartupError(_why_not(host, port, flag, error)) from None
+    try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
@@ -44,6 +54,7 @@ def bind(host: str, port: int, *, flag: str, tls: Certificate | None = None) -> 
         found.listen(BACKLOG)
         found.setblocking(False)
     except OSError as error:
+        found.close()
         raise StartupError(_why_not(host, port, flag, error)) from None
     return Listener(found, host, found.getsockname()[1], tls)
 

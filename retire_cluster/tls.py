@@ -50,6 +50,17 @@ class Certificate:
         return tuple((facts.st_ino, facts.st_mtime_ns, facts.st_size) for facts in found)
 
 
+def given(certificate: str, key: str) -> Certificate | None:
+    """The pair that --tls-cert and --tls-key name, a new object for each listener. Raises StartupError."""
+    if not (certificate or key):
+        return None
+    if not (certificate and key):
+        named, missing = ("--tls-cert", "--tls-key") if certificate else ("--tls-key", "--tls-cert")
+        raise StartupError(f"{named} needs {missing} beside it")
+    files = (Path(certificate).expanduser(), Path(key).expanduser())
+    return Certificate(*files, flag=f"--tls-cert {certificate}")
+
+
 def fingerprint(pem: str) -> str:
     """SHA-256 of the first certificate's DER form, in hexadecimal. Raises ValueError where there is none."""
     begin = pem.find(_BEGIN)

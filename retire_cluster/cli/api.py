@@ -5,7 +5,7 @@ import os
 
 from retire_cluster import env
 from retire_cluster.cli import running
-from retire_cluster.cli.options import Parser, add_common, parse, port
+from retire_cluster.cli.options import Parser, Usage, add_common, parse, port
 
 PROGRAM = "retire-cluster-api"
 
@@ -17,6 +17,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _start(argv: list[str] | None) -> None:
     arguments = parse(_parser(), argv, _check)
+    from retire_cluster.relay import launch as relay
+
+    if relay.is_wanted(arguments):
+        relay.run(arguments, running.run_loop)
+        return
     running.setup_django()
     from retire_cluster import launch
 
@@ -77,6 +82,24 @@ def _add_cluster_options(parser: Parser) -> None:
         type=port,
         help="the gateway's port (8080)",
     )
+    switch(
+        "--relay",
+        lambda: env.flag("RELAY", default=False),
+        help="pass everything on to the gateway's API (on another machine, without a shared database: always)",
+    )
+    option(
+        "--cluster-pin",
+        lambda: env.items("CLUSTER_PIN"),
+        action="append",
+        metavar="SHA256",
+        help="as a relay: the gateway's certificate (repeatable: the present and the next)",
+    )
+    option(
+        "--cluster-ca",
+        lambda: env.text("CLUSTER_CA", ""),
+        metavar="FILE",
+        help="as a relay: verify the gateway's certificate by this authority",
+    )
     option(
         "--cluster-bind",
         lambda: env.text("CLUSTER_BIND", ""),
@@ -102,6 +125,8 @@ def _add_cluster_options(parser: Parser) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Derived defaults, and what the settings read."""
+    if arguments.relay and arguments.embedded:
+        raise Usage("--relay and --embedded exclude each other: a relay runs nothing itself")
     arguments.cluster_bind = arguments.cluster_bind or arguments.host
     os.environ[env.PREFIX + "CLUSTER_HOST"] = arguments.cluster_host
     if arguments.cluster_port:

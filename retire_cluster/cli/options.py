@@ -56,7 +56,7 @@ def add_common(parser: Parser) -> None:
     parser.switch(
         "--insecure-plain",
         lambda: env.flag("INSECURE_PLAIN", default=False),
-        help="no TLS for agents, on any address",
+        help="no TLS between the gateway and others, on any address",
     )
     parser.option(
         "--tls-cert",

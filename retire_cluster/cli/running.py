@@ -3,7 +3,8 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from retire_cluster.cli.options import Usage
 
@@ -29,7 +30,7 @@ def run(program: str, start: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return 0
     except Exception as error:
-        from retire_cluster.embedded import PartDied
+        from retire_cluster.serving import PartDied
 
         if isinstance(error, PartDied):
             return _fail(program, error, 1)
@@ -38,12 +39,17 @@ def run(program: str, start: Callable[[], None]) -> int:
 
 
 def serve(shape: object) -> None:
-    """Run the shape in an event loop. uvloop where it is installed."""
+    """Run the shape in an event loop."""
     from retire_cluster import embedded
 
     assert isinstance(shape, embedded.Shape)
+    run_loop(embedded.serve(shape))
+
+
+def run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run it to its end in an event loop. uvloop where it is installed."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(embedded.serve(shape))
+        runner.run(main)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -30,6 +30,9 @@ CASES: dict[str, dict[str, tuple[str, str, object, list[str], object]]] = {
         "--api-key": ("API_KEY", "a,b", ["a", "b"], ["--api-key", "c"], ["c"]),
         "--cluster-host": ("CLUSTER_HOST", "there", "there", ["--cluster-host", "here"], "here"),
         "--cluster-port": ("CLUSTER_PORT", "9003", 9003, ["--cluster-port", "9004"], 9004),
+        "--relay": ("RELAY", "yes", True, ["--relay"], True),
+        "--cluster-pin": ("CLUSTER_PIN", "a,b", ["a", "b"], ["--cluster-pin", "c"], ["c"]),
+        "--cluster-ca": ("CLUSTER_CA", "one", "one", ["--cluster-ca", "two"], "two"),
         "--cluster-bind": ("CLUSTER_BIND", "0.0.0.0", "0.0.0.0", ["--cluster-bind", "::"], "::"),
         "--embedded": ("EMBEDDED", "yes", True, ["--no-embedded"], False),
         "--no-embedded": ("EMBEDDED", "no", False, ["--embedded"], True),
@@ -207,6 +210,7 @@ def test_without_flag_and_variable_the_documented_defaults_hold() -> None:
         ("NO_MIGRATE", "2"),
         ("INSECURE_PLAIN", "x"),
         ("HELLO", "hello"),
+        ("RELAY", "perhaps"),
     ],
 )
 def test_a_bad_variable_is_one_line_that_names_it(
