@@ -56,6 +56,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "retire_cluster.middleware.ForwardedProtoMiddleware",
     "retire_cluster.middleware.RequestMiddleware",
     "retire_cluster.middleware.SecurityHeadersMiddleware",
     "retire_cluster.middleware.HostMiddleware",
@@ -149,7 +150,9 @@ AUTH_PASSWORD_VALIDATORS = [
 DATA_UPLOAD_MAX_MEMORY_SIZE = 512 * 1024  # bytes of a request body; beyond it 413
 BATCH_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024  # of a batch of tasks
 SESSION_COOKIE_HTTPONLY = True
-# With a certificate of the operator's own this process speaks TLS only.
+FORWARDED_SCHEME = "retire_cluster.forwarded_scheme"  # in META: what a trusted proxy says that it speaks
+SECURE_PROXY_SSL_HEADER = (FORWARDED_SCHEME, "https")
+# With a certificate of the operator's own this process speaks TLS only. Behind a proxy's the middleware marks them.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = bool(env.text("TLS_CERT", ""))
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
