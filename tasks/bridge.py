@@ -52,7 +52,7 @@ class _Sender(threading.Thread):
             self.wake.wait()
             self.wake.clear()
             try:
-                dispatch.apply_async(expires=30, retry=False)
+                dispatch.apply_async(expires=30, expiration=30, retry=False)
             except Exception as error:
                 # Whatever the broker's library raises: the sweep finds the work without Celery.
                 logger.warning("Celery's broker does not answer: %s", error, extra={"action": "dispatch"})
