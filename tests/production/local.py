@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _leave)  # so that what was started is stopped then, too
     with ExitStack() as stack:
         place = _place(stack, free_ports=options.free_ports)
-        migrate = [BIN / "retire-cluster-manage", "migrate", "--no-input", "-v", "0"]
+        migrate = [str(BIN / "retire-cluster-manage"), "migrate", "--no-input", "-v", "0"]
         subprocess.run(migrate, env=place.environment, check=True)
         threading.Thread(target=_announce_when_up, args=(place,), daemon=True).start()
         return _run(place)

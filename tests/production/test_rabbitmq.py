@@ -4,6 +4,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import httpx
 import pytest
@@ -47,12 +48,14 @@ class Site:
     def messages(self) -> int:
         """Waiting in the queue of the jobs."""
         with Connection(self.broker.url) as connection:
-            return int(connection.default_channel.queue_declare(QUEUE, passive=True).message_count)
+            channel: Any = connection.default_channel
+            return int(channel.queue_declare(QUEUE, passive=True).message_count)
 
     def has_queue(self, name: str) -> bool:
         with Connection(self.broker.url) as connection:
+            channel: Any = connection.default_channel
             try:
-                connection.default_channel.queue_declare(name, passive=True)
+                channel.queue_declare(name, passive=True)
             except connection.channel_errors:
                 return False
             return True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -142,21 +143,17 @@ def under_load(cluster: Production) -> Iterator[Load]:
 def restart_everything(cluster: Production, restarts: Restarts) -> None:
     """As docs/howto/production.md says it."""
     for number, port in enumerate((cluster.gateway_port, cluster.other_gateway_port)):
-        cluster.gateways[number] = restarts.restart(
-            cluster.gateways[number],
-            lambda port=port: cluster.start_one_gateway(port),  # type: ignore[misc]
-        )
+        start = partial(cluster.start_one_gateway, port)
+        cluster.gateways[number] = restarts.restart(cluster.gateways[number], start)
     restarts.restart(cluster.named("gunicorn"), cluster.start_gunicorn, serves_clients=True)
     cluster.serves(cluster.api)
     restarts.restart(cluster.named("uvicorn"), cluster.start_uvicorn, serves_clients=True)
     cluster.serves(cluster.other_api)
     for number in (1, 2):
-        restarts.restart(cluster.named(f"celery-{number}"), lambda n=number: cluster.start_worker(n))  # type: ignore[misc]
+        restarts.restart(cluster.named(f"celery-{number}"), partial(cluster.start_worker, number))
     restarts.restart(cluster.named("beat"), cluster.start_beat)
     for number, name in enumerate(AGENTS):
-        restarts.restart(
-            cluster.named(name), lambda name=name, n=number: cluster.start_agent_at_both(name, n)
-        )  # type: ignore[misc]
+        restarts.restart(cluster.named(name), partial(cluster.start_agent_at_both, name, number))
         cluster.online(name)
 
 
@@ -179,12 +176,20 @@ def test_new_workers_of_gunicorn_cost_no_request(cluster: Production) -> None:
     """SIGHUP: the socket stays, workers are replaced."""
     gunicorn = cluster.named("gunicorn")
     with under_load(cluster) as load:
-        for _ in range(3):
-            booted = gunicorn.said().count("Booting worker")
+        for number in range(3):
+            booted = boots(gunicorn)
             gunicorn.send_signal(signal.SIGHUP)
-            until(lambda n=booted: gunicorn.said().count("Booting worker") >= n + 2, "new workers")  # type: ignore[misc]
+            until(partial(has_booted, gunicorn, booted + 2), f"new workers the {number + 1}. time")
             load.go_on()
     assert load.failures == []
+
+
+def boots(gunicorn: Process) -> int:
+    return gunicorn.said().count("Booting worker")
+
+
+def has_booted(gunicorn: Process, times: int) -> bool:
+    return boots(gunicorn) >= times
 
 
 @pytest.mark.parametrize("server", ["uvicorn", "gunicorn"])
