@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,13 +17,13 @@ import pytest
 from tests.e2e.cluster import Process, until
 from tests.production import nginx
 from tests.production.nginx import NAME, Nginx, Upstreams
-from tests.production.shape import Production, prepared
+from tests.production.shape import START_S, Production, prepared
 
 AGENTS = ("attic", "cellar", "garage")
 CLIENTS = 6
 STEP = 12  # tasks that end between one restart and the next
 
-pytestmark = pytest.mark.timeout(600)  # seconds; the first test's include starting everything
+pytestmark = pytest.mark.timeout(1200)  # seconds; the first test's include starting everything
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Load:
 
     proxy: Nginx
     key: str
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)  # keys of its own
     over: threading.Event = field(default_factory=threading.Event)
     failures: list[Failure] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)  # by task
@@ -50,7 +52,7 @@ class Load:
     def go_on(self) -> None:
         """Wait until some more tasks have ended."""
         done = len(self.results)
-        until(lambda: self._done() >= done + STEP, "the load to go on")
+        until(lambda: self._done() >= done + STEP, "the load to go on", START_S)
 
     def _done(self) -> int:
         for client in self.clients:
@@ -63,7 +65,7 @@ class Load:
             number = 0
             while not self.over.is_set():
                 number += 1
-                self._one_task(http, f"{client}-{number}")
+                self._one_task(http, f"{self.name}-{client}-{number}")
 
     def _one_task(self, http: httpx.Client, name: str) -> None:
         kind, payload = ("sleep", {"duration": 0.3}) if name.endswith("3") else ("echo", {"name": name})
@@ -179,7 +181,7 @@ def test_new_workers_of_gunicorn_cost_no_request(cluster: Production) -> None:
         for number in range(3):
             booted = boots(gunicorn)
             gunicorn.send_signal(signal.SIGHUP)
-            until(partial(has_booted, gunicorn, booted + 2), f"new workers the {number + 1}. time")
+            until(partial(has_booted, gunicorn, booted + 2), f"new workers the {number + 1}. time", START_S)
             load.go_on()
     assert load.failures == []
 
