@@ -16,13 +16,16 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-postgres test-redis test-packaging test-browser test-fuzz test-production test-chaos check fmt lock openapi clean
+.PHONY: help run run-production test test-fast test-postgres test-redis test-packaging test-browser test-fuzz test-production test-chaos check fmt lock openapi clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed-api ## a working cluster on this machine, one task through it; Ctrl-C stops (ARGS="--host 0.0.0.0")
 	@exec $(BIN)/retire-cluster-api --hello $(ARGS)
+
+run-production: $(VENV)/.installed-test ## PostgreSQL, Redis and every process on this machine, to look at; Ctrl-C stops (ARGS=--free-ports)
+	@exec $(BIN)/python -m tests.production.local $(ARGS)
 
 test: test-fast test-postgres test-redis test-packaging ## every test that needs neither a browser nor Node
 
@@ -47,7 +50,7 @@ test-browser: $(VENV)/.installed-test ## what needs a browser, Node or curl (apt
 test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI document
 	$(BIN)/python -m pytest tests/fuzz $(ARGS)
 
-test-production: $(VENV)/.installed-test ## PostgreSQL, Redis, Celery and several of each process together, and their outages (apt install libfaketime)
+test-production: $(VENV)/.installed-test ## PostgreSQL, Redis, Celery, several of each process (apt install nginx-light rabbitmq-server libfaketime)
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/production $(ARGS)
 
 test-chaos: $(VENV)/.installed-test ## the delivery guarantees under faults, in 200 episodes (longer: ARGS="--seconds 3600")

@@ -19,6 +19,7 @@ from django.http import HttpResponse, HttpResponseBase
 from django.urls import set_script_prefix
 from rest_framework.response import Response
 
+from retire_cluster import stopping
 from retire_cluster.api import bodies
 from retire_cluster.api.pending import Pending, pending_of
 from retire_cluster.middleware import BRIDGED, WEBSOCKET
@@ -102,6 +103,7 @@ class HttpBridge:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self._pool.run(self._loaded)  # the first request need not pay for it
+                stopping.release_waiters_on_signal()
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await send({"type": "lifespan.shutdown.complete"})

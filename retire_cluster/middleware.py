@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from rest_framework.response import Response
 
 from retire_cluster import hosts, logs
-from retire_cluster.api import bodies, traffic
+from retire_cluster.api import bodies, client, traffic
 from retire_cluster.api.envelope import REQUEST_ID, error_response
 from retire_cluster.api.errors import ErrorCode, Failure
 from retire_cluster.api.exceptions import body_too_large
@@ -112,6 +112,23 @@ def _log(request: HttpRequest, response: HttpResponse, request_id: str, started:
         "duration_ms": round((time.perf_counter() - started) * 1000, 1),
     }
     logger.info("Request processed", extra=facts)
+
+
+class ForwardedProtoMiddleware:
+    """Takes `X-Forwarded-Proto` from RETIRE_CLUSTER_TRUSTED_PROXIES, and from nobody else, for the scheme.
+
+    It goes where settings.SECURE_PROXY_SSL_HEADER looks: no header of a client can have that name.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        offered = request.headers.get("X-Forwarded-Proto", "")
+        if offered and client.is_proxy(request):
+            request.META[settings.FORWARDED_SCHEME] = offered.strip().lower()
+        response: HttpResponse = self._get_response(request)
+        return response
 
 
 class HostMiddleware:
@@ -238,6 +255,9 @@ class SecurityHeadersMiddleware:
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         if request.path.startswith(("/api/", "/health")):
             response.headers.setdefault("Cache-Control", "no-store")
+        if request.is_secure():  # also where only the proxy in front speaks TLS
+            for cookie in response.cookies.values():
+                cookie["secure"] = True
         return response
 
 

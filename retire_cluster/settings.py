@@ -59,6 +59,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "retire_cluster.middleware.ForwardedProtoMiddleware",
     "retire_cluster.middleware.RequestMiddleware",
     "retire_cluster.middleware.SecurityHeadersMiddleware",
     "retire_cluster.middleware.HostMiddleware",
@@ -156,7 +157,9 @@ AUTH_PASSWORD_VALIDATORS = [
 DATA_UPLOAD_MAX_MEMORY_SIZE = 512 * 1024  # bytes of a request body; beyond it 413
 BATCH_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024  # of a batch of tasks
 SESSION_COOKIE_HTTPONLY = True
-# With a certificate of the operator's own this process speaks TLS only.
+FORWARDED_SCHEME = "retire_cluster.forwarded_scheme"  # in META: what a trusted proxy says that it speaks
+SECURE_PROXY_SSL_HEADER = (FORWARDED_SCHEME, "https")
+# With a certificate of the operator's own this process speaks TLS only. Behind a proxy's the middleware marks them.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = bool(env.text("TLS_CERT", ""))
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
@@ -209,10 +212,24 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 }
 
 CELERY_BROKER_URL = BROKER_URL or "memory://"
-# In memory the transport looks for messages so often; nothing waits for it. 300 ms: a request never does either.
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
-    {"socket_timeout": 0.3, "socket_connect_timeout": 0.3} if BROKER_URL else {"polling_interval": 0.25}
-)
+
+
+def _transport_options(url: str) -> dict[str, Any]:
+    """What the broker's transport understands: each knows others, and RabbitMQ's none of these."""
+    if not url:
+        return {"polling_interval": 0.25}  # how often it looks for messages; nothing waits for it
+    if url.startswith("redis"):
+        return {"socket_timeout": 0.3, "socket_connect_timeout": 0.3}  # seconds
+    return {}
+
+
+CELERY_BROKER_TRANSPORT_OPTIONS = _transport_options(BROKER_URL)
+CELERY_BROKER_CONNECTION_TIMEOUT = 1.0  # seconds; the thread that sends hints tries again later
+# Named: one broker may serve several programs, and each takes what is in "celery".
+CELERY_TASK_DEFAULT_QUEUE = "retire-cluster"
+# All jobs are hints that the next beat repeats: not worth a disk's write, nor a second delivery after a worker's
+# death, so messages are acknowledged before the job runs (Celery's default, acks_late off).
+CELERY_TASK_DEFAULT_DELIVERY_MODE = "transient"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = (
     None  # for ever: a worker that gave up would have to be started by somebody
@@ -221,10 +238,17 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+
+
+def _lifetime(seconds: int) -> dict[str, int]:
+    """A message nobody took is void then: `expires` tells the worker, `expiration` has RabbitMQ drop it itself."""
+    return {"expires": seconds, "expiration": seconds}
+
+
 CELERY_BEAT_SCHEDULE = {
-    "dispatch": {"task": "tasks.dispatch", "schedule": 5.0, "options": {"expires": 5}},
-    "sweep": {"task": "tasks.sweep", "schedule": 5.0, "options": {"expires": 5}},
-    "retention": {"task": "tasks.retention", "schedule": 3600.0, "options": {"expires": 3600}},
+    "dispatch": {"task": "tasks.dispatch", "schedule": 5.0, "options": _lifetime(5)},
+    "sweep": {"task": "tasks.sweep", "schedule": 5.0, "options": _lifetime(5)},
+    "retention": {"task": "tasks.retention", "schedule": 3600.0, "options": _lifetime(3600)},
 }
 
 LOGGING = logs.configuration(debug=DEBUG, file=LOG_FILE)

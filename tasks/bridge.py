@@ -52,7 +52,8 @@ class _Sender(threading.Thread):
             self.wake.wait()
             self.wake.clear()
             try:
-                dispatch.apply_async(expires=30, retry=False)
+                # expiration is RabbitMQ's own; the stubs leave out what goes with the message.
+                dispatch.apply_async(expires=30, expiration=30, retry=False)  # type: ignore[call-arg]
             except Exception as error:
                 # Whatever the broker's library raises: the sweep finds the work without Celery.
                 logger.warning("Celery's broker does not answer: %s", error, extra={"action": "dispatch"})

@@ -14,10 +14,27 @@ def address(request: HttpRequest) -> str:
     `X-Forwarded-For` counts only from RETIRE_CLUSTER_TRUSTED_PROXIES, and of it only the right-most address
     that is not one of them: what stands further left is the client's own word.
     """
-    peer = str(request.META.get("REMOTE_ADDR", ""))
-    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "")
+    return behind(_peer(request), request.META.get("HTTP_X_FORWARDED_FOR", ""))
+
+
+def behind(peer: str, forwarded: str) -> str:
+    """The same for a peer's address and its `X-Forwarded-For`."""
     hops = [peer, *reversed([hop.strip() for hop in forwarded.split(",") if hop.strip()])]
-    return _first_untrusted(hops, hosts.networks(tuple(settings.TRUSTED_PROXIES)))
+    return _first_untrusted(hops, _proxies())
+
+
+def is_proxy(request: HttpRequest) -> bool:
+    """Whether the request was handed on by a proxy that may say what it saw."""
+    peer = hosts.address(_peer(request))
+    return peer is not None and any(peer in network for network in _proxies())
+
+
+def _peer(request: HttpRequest) -> str:
+    return str(request.META.get("REMOTE_ADDR", ""))
+
+
+def _proxies() -> tuple[hosts.Network, ...]:
+    return hosts.networks(tuple(settings.TRUSTED_PROXIES))
 
 
 def _first_untrusted(hops: Sequence[str], proxies: Sequence[hosts.Network]) -> str:

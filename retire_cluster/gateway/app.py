@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from devices import services as devices
 from retire_cluster import hints
+from retire_cluster.api import client
 from retire_cluster.gateway.committer import CUT_OFF, Committer
 from retire_cluster.gateway.connection import TRY_AGAIN_LATER, Connection, Receive, Send
 from retire_cluster.gateway.guard import Guard
@@ -87,7 +88,7 @@ class GatewayApp:
             await self._fallback(scope, receive, send)
 
     async def _websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        address = (scope.get("client") or ("unknown", 0))[0]
+        address = _address(scope)
         refusal = self._refusal(scope, address)
         if refusal is not None:
             self._guard.complaints.log(
@@ -126,7 +127,7 @@ class GatewayApp:
         """Prove to a device that whoever shows this certificate knows its credential."""
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         device_id, nonce = query.get("device_id", ""), query.get("nonce", "")
-        address = (scope.get("client") or ("unknown", 0))[0]
+        address = _address(scope)
         if self._tls is None or not 32 <= len(nonce) <= 128 or not nonce.isalnum():
             await _answer(
                 send, 400, {"reason": "device_id and nonce (32 to 128 letters and digits), over TLS"}
@@ -142,6 +143,13 @@ class GatewayApp:
     def _deliver(self, effects: Effects) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_carry_out, effects)
+
+
+def _address(scope: dict[str, Any]) -> str:
+    """Who dials in: limits count devices, not the proxy they come through."""
+    peer = str((scope.get("client") or ("unknown", 0))[0])
+    forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+    return client.behind(peer, forwarded.decode("latin-1"))
 
 
 def _carry_out(effects: Effects) -> None:

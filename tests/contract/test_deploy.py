@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from django.conf import settings
 
+from retire_cluster.api.pending import MAX_WAIT_S
 from retire_cluster.cli import api, gateway, worker
 from tests.architecture.code import ROOT
 from tests.e2e.cluster import BIN
 
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+PROCFILE = ROOT / "deploy" / "Procfile"
+PROXIES = [ROOT / "deploy" / "nginx" / "retire-cluster.conf", ROOT / "deploy" / "caddy" / "Caddyfile"]
 VARIABLE = re.compile(r"RETIRE_CLUSTER_[A-Z_]+")
 PARSERS = {
     "retire-cluster-api": api._parser,
@@ -39,6 +43,11 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     for name, service in services.items():
         if "command" in service:
             yield f"docker-compose.yml {name}", service["command"]
+    for line in PROCFILE.read_text().splitlines():
+        if not line.startswith("#"):
+            name, _, command = line.partition(": exec ")
+            # Ports are numbers, whichever make run-production chooses.
+            yield f"Procfile {name}", shlex.split(re.sub(r"\$\w+_PORT", "1234", command))
     for file in UNITS:
         words = shlex.split(unit(file)["ExecStart"])
         yield file.name, [Path(words[0]).name, *words[1:]]
@@ -64,10 +73,30 @@ def test_the_program_exists_and_takes_its_flags(where: str) -> None:
 
 def test_variables_are_those_of_the_reference() -> None:
     known = set(VARIABLE.findall((ROOT / "docs" / "reference" / "configuration.md").read_text()))
-    files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *UNITS]
+    files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", PROCFILE, *PROXIES, *UNITS]
     named = {name for file in files for name in VARIABLE.findall(file.read_text())}
     assert named
     assert named <= known
+
+
+@pytest.mark.parametrize("file", PROXIES, ids=lambda file: file.name)
+def test_a_proxy_waits_longer_than_any_client_may(file: Path) -> None:
+    patience = re.findall(r"(?:proxy_read_timeout|response_header_timeout) (\d+)s", file.read_text())
+    assert patience
+    assert all(int(seconds) > MAX_WAIT_S for seconds in patience)
+
+
+@pytest.mark.parametrize("file", PROXIES, ids=lambda file: file.name)
+def test_a_proxy_takes_the_largest_body_there_is(file: Path) -> None:
+    (most,) = re.findall(r"(?:client_max_body_size|max_size) (\d+)[mM]", file.read_text())
+    assert int(most) * 1024 * 1024 > settings.BATCH_UPLOAD_MAX_MEMORY_SIZE
+
+
+def test_nginx_never_sends_a_post_again() -> None:
+    settings_of_it = [line.partition("#")[0] for line in PROXIES[0].read_text().splitlines()]
+    assert [line.strip() for line in settings_of_it if "proxy_next_upstream" in line] == [
+        "proxy_next_upstream error;"
+    ]
 
 
 def test_nothing_runs_as_root() -> None:

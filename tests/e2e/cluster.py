@@ -75,6 +75,14 @@ class Process:
         self._process.send_signal(signal.SIGINT)
         return self._process.wait(5)
 
+    def terminate(self) -> int:
+        """SIGTERM, as a service manager stops it; returns the exit code."""
+        self.send_signal(signal.SIGTERM)
+        return self._process.wait(PATIENCE_S)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     def wait(self, seconds: float = PATIENCE_S) -> int:
         return self._process.wait(seconds)
 

@@ -31,7 +31,7 @@ class Apis(Production):
         self.variables["RETIRE_CLUSTER_RATE_LIMITS"] = f"{LIMIT}/minute;1000/hour"
         self.variables["RETIRE_CLUSTER_TRUSTED_PROXIES"] = "127.0.0.1"
         self.variables["RETIRE_CLUSTER_LOG_FILE"] = str(self.directory / "shared.log")
-        self._run("retire-cluster-manage", "migrate", "--verbosity", "0")
+        self.run("retire-cluster-manage", "migrate", "--verbosity", "0")
         where = f"127.0.0.1:{self.port}"
         self._spawn("gunicorn", "gunicorn", "-w", "2", "-b", where, "retire_cluster.api.wsgi:app")
         here = ("--port", str(self.other_port))
@@ -43,7 +43,7 @@ class Apis(Production):
     def make_keys(self) -> None:
         """Keys that may read, by their names."""
         log = self.directory / "keys.log"
-        self._run("retire-cluster-manage", "shell", "-v", "0", "-c", MAKE_KEYS, log=log)
+        self.run("retire-cluster-manage", "shell", "-v", "0", "-c", MAKE_KEYS, log=log)
         self.keys = dict(line.split() for line in log.read_text().splitlines())
 
     def at_once(self, headers: dict[str, str], calls: int = CALLS) -> list[httpx.Response]:
@@ -61,9 +61,9 @@ class Apis(Production):
 def apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apis]:
     directory = tmp_path_factory.mktemp("limits")
     with ExitStack() as stack:
-        database_url = stack.enter_context(postgres.server())
-        redis_url = stack.enter_context(redis_server(directory))
-        found = Apis(directory / "cluster", database_url, redis_url)
+        database = stack.enter_context(postgres.running())
+        redis = stack.enter_context(redis_server(directory))
+        found = Apis(directory / "cluster", database, redis)
         stack.callback(found.stop)
         found.data_dir.mkdir(parents=True)
         found.start_apis()

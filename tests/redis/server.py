@@ -38,7 +38,10 @@ class RedisServer:
         where = ["--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
         where += [] if self._port else ["--unixsocket", str(self._socket)]
         self._process = subprocess.Popen(
-            [executable(), *where, "--save", ""], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+            [executable(), *where, "--save", ""],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the cluster; Redis ends after it
         )
         deadline = time.monotonic() + PATIENCE_S
         while not self._answers():
