@@ -116,8 +116,9 @@ CREATE INDEX torture_change_row ON torture_change (row);
 CREATE TRIGGER torture_task_new AFTER INSERT ON tasks_task BEGIN
     INSERT INTO torture_change (row, old, new, round) VALUES (new.id, '', new.status, new.round);
 END;
-CREATE TRIGGER torture_task AFTER UPDATE OF status, round ON tasks_task
-WHEN old.status <> new.status OR old.round <> new.round BEGIN
+CREATE TRIGGER torture_task AFTER UPDATE OF status, round, finished_at, result_attempt ON tasks_task
+WHEN old.status <> new.status OR old.round <> new.round
+    OR old.finished_at IS NOT new.finished_at OR old.result_attempt IS NOT new.result_attempt BEGIN
     INSERT INTO torture_change (row, old, new, round) VALUES (new.id, old.status, new.status, new.round);
 END;
 CREATE TRIGGER torture_attempt_new AFTER INSERT ON tasks_attempt BEGIN

@@ -102,7 +102,7 @@ class StoredAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One stored change of a task's status or an attempt's state; `old` is empty for a new row."""
+    """One stored change of a task's status or end, or of an attempt's state; `old` is empty for a new row."""
 
     id: str
     old: str
