@@ -115,6 +115,9 @@ def _database(url: str) -> dict[str, Any]:
         }
     else:
         config["CONN_MAX_AGE"] = 0  # the pool keeps connections; Celery's fixup would close persistent ones
+        # The pool asks a connection before it gives it away: after a restart of the database each dead one
+        # would cost a request its answer, and a gateway half a second.
+        config["CONN_HEALTH_CHECKS"] = True
         config["OPTIONS"] = {
             **config.get("OPTIONS", {}),
             "pool": {"min_size": 1, "max_size": 16, "timeout": 10},

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 
 from clusterconfig import services as config
 from devices import operations, pings, presence
@@ -459,6 +459,8 @@ class Batch:
                 claims, self.effects.work_may_remain = placement.place(ledger, views, matcher)
                 ledger.flush()
         except (DatabaseError, LostRace):
+            if not connection.is_usable():
+                raise  # nothing of the batch can be stored: the committer waits for the database
             logger.exception("placement failed and is tried again", extra={"action": "place"})
             self.effects.work_may_remain = True
             return

@@ -249,7 +249,7 @@ def one_live_attempt(history: History, story: Story) -> Found:
             yield f"attempt {attempt.no} was made while {len(together) - 1} other was live"
     ordered = sorted(story.attempts, key=lambda item: item.no)
     for earlier, later in pairwise(ordered):
-        if earlier.ended_at is None or later.offered_at < earlier.ended_at:
+        if earlier.ended_at is None or later.offered_at < earlier.ended_at - history.clock_s:
             yield f"attempts {earlier.no} and {later.no} were live together"
     for seen in story.seen:
         live = [attempt.no for attempt in seen.attempts if attempt.state != "ended"]

@@ -184,11 +184,12 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """One episode."""
+    """One episode, or one chaos run."""
 
     number: int
     lease_s: float
     stories: tuple[Story, ...]
+    clock_s: float = 0.0  # by which times in the rows may be early, where several processes write
     changes: tuple[Change, ...] = ()  # of its tasks and attempts, in the order they were stored
     capacities: tuple[Capacity, ...] = ()
     outages: tuple[Outage, ...] = ()
