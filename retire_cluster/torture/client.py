@@ -71,17 +71,19 @@ class Client:
         return "\r\n".join([*lines, "", ""]).encode() + content
 
     async def get(self, path: str) -> Any:
-        """The data of a GET, repeated until it is answered with 200. Raises NoAnswer after PATIENCE_S."""
+        """The data of a GET, asked for until there is some. Raises NoAnswer on 404, or after PATIENCE_S."""
         deadline = time.monotonic() + PATIENCE_S
+        gone = False
         while True:
             try:
                 answer = await self.call("GET", path)
                 if answer.code == 200:
                     return answer.data
+                gone = answer.code == 404  # what is not there will not come
                 problem = f"GET {path} was answered with {answer.code}"
             except NoAnswer as error:
                 problem = str(error)
-            if time.monotonic() > deadline:
+            if gone or time.monotonic() > deadline:
                 raise NoAnswer(problem)
             await asyncio.sleep(PAUSE_S)
 
