@@ -72,7 +72,10 @@ class _Run:
         self._report = report
         self._shape = shape
         self._say = say
-        self._killer = Killer(options.seed, shape, options.pause_s)
+        self._crowd: Crowd | None = None
+        self._killer = Killer(
+            options.seed, shape, options.pause_s, lambda: self._crowd.over if self._crowd else 0
+        )
         self._unsettled: list[str] = []
         self._began = time.monotonic()
 
@@ -97,6 +100,7 @@ class _Run:
         """All tasks, while the killer is at work; a part that does not come back ends it."""
         self._began = time.monotonic()
         crowd = Crowd(self._options.seed, self._options.tasks, self._roaming(), self._report.directory)
+        self._crowd = crowd
         watching = asyncio.create_task(self._killer.watch())
         killing = asyncio.create_task(self._killer.run())
         telling = asyncio.create_task(self._progress(crowd))

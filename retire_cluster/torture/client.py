@@ -7,17 +7,19 @@ import asyncio
 import contextlib
 import http.client
 import io
+import itertools
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from retire_cluster.torture.history import Asked, Seen, SeenAttempt
 
 CALL_S = 20.0  # a connection that stands still is given up
-PAUSE_S = 0.25  # before a call is repeated
+PAUSE_S = 0.25  # before a call is repeated; twice as long each time
+LONGEST_PAUSE_S = 2.0
 PATIENCE_S = 120.0  # a server that never answers is a finding, not a reason to wait for ever
 
 
@@ -73,7 +75,7 @@ class Client:
     async def get(self, path: str) -> Any:
         """The data of a GET, asked for until there is some. Raises NoAnswer on 404, or after PATIENCE_S."""
         deadline = time.monotonic() + PATIENCE_S
-        gone = False
+        gone, pauses = False, _pauses()
         while True:
             try:
                 answer = await self.call("GET", path)
@@ -85,7 +87,7 @@ class Client:
                 problem = str(error)
             if gone or time.monotonic() > deadline:
                 raise NoAnswer(problem)
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(next(pauses))
 
 
 class Roaming(Client):
@@ -224,11 +226,16 @@ class Batch:
 
 
 async def _until_answered(submit: Callable[[], Awaitable[int | None]], key: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline, pauses = time.monotonic() + PATIENCE_S, _pauses()
     while await submit() in (None, 503):
         if time.monotonic() > deadline:
             raise NoAnswer(f"no submission of {key} was answered")
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(next(pauses))
+
+
+def _pauses() -> Iterator[float]:
+    for turn in itertools.count():
+        yield min(PAUSE_S * 2**turn, LONGEST_PAUSE_S)
 
 
 def _seen(data: dict[str, Any], asked_at: float, answered_at: float) -> Seen:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Callable
 from random import Random
 
 from retire_cluster.torture.history import Trouble
@@ -10,6 +11,7 @@ from retire_cluster.torture.logbook import Struck
 from retire_cluster.torture.shapes import Blow, Shape
 
 MOST_AT_ONCE = 4  # victims that are down or just coming back
+MOST_IN_VAIN = 8  # without a task that ended meanwhile: on a slow machine a cluster must get up to be hurt
 WATCH_S = 0.5
 # What came back is left alone for a while: only what works can be hurt.
 RESTS_S = {"agent": (0.5, 3.0), "server": (3.0, 10.0)}
@@ -18,12 +20,14 @@ RESTS_S = {"agent": (0.5, 3.0), "server": (3.0, 10.0)}
 class Killer:
     """Draws blow after blow from the seed. What he hits is left alone until it is up again."""
 
-    def __init__(self, seed: int, shape: Shape, pause_s: float) -> None:
+    def __init__(self, seed: int, shape: Shape, pause_s: float, done: Callable[[], int]) -> None:
+        """`pause_s`: between two blows, on average. `done`: how many tasks have ended."""
         self.struck: list[Struck] = []
         self.ended: list[str] = []  # what ended without having been killed
         self._seed = seed
         self._shape = shape
         self._pause_s = pause_s
+        self._done = done
         self._busy: set[str] = set()
         self._resting: set[str] = set()
         self._agents = frozenset(node.name for node in shape.nodes)
@@ -32,16 +36,18 @@ class Killer:
     async def run(self) -> None:
         """Hurt it until cancelled. Raises CannotStart when something does not come back."""
         kinds = self._shape.blows()
+        done, in_vain = 0, 0
         for number in itertools.count(1):
             chance = Random(f"{self._seed}/blow/{number}")  # noqa: S311 scenarios, not secrets
             await asyncio.sleep(chance.uniform(0, 2 * self._pause_s))
+            self._collect()
+            done, in_vain = self._done(), in_vain + 1 if self._done() == done else 0
             blow = chance.choices(kinds, [kind.weight for kind in kinds])[0]
             victims = [name for name in blow.victims if name not in self._busy | self._resting]
-            if victims and len(self._busy) < MOST_AT_ONCE:
+            if victims and len(self._busy) < MOST_AT_ONCE and in_vain < MOST_IN_VAIN:
                 victim = chance.choice(victims)
                 self._busy.add(victim)
                 self._under_way.add(asyncio.create_task(self._strike(blow, victim, chance)))
-            self._collect()
 
     async def _strike(self, blow: Blow, victim: str, chance: Random) -> None:
         since = time.time()
