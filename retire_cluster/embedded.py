@@ -142,8 +142,12 @@ def _record_gateway(listener: Listener) -> Gateway:
 
 
 def _forget_gateway(row: Gateway) -> None:
-    with db.write_transaction():
-        devices.stop_gateway(row.id, now=db.now())
+    try:
+        with db.write_transaction():
+            devices.stop_gateway(row.id, now=db.now())
+    except DatabaseError as error:
+        # Others count it as silent soon; an error here would hide the one that ends the process.
+        logger.warning("cannot say goodbye to the database: %s", error, extra={"action": "stop"})
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from rest_framework import exceptions as drf
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from retire_cluster import db
 from retire_cluster.api.errors import (
     BY_STATUS,
     ApiError,
@@ -49,7 +50,7 @@ def from_exception(exc: BaseException) -> Failure:
         return body_too_large(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     if isinstance(exc, SuspiciousOperation):
         return Failure(400, ErrorCode.VALIDATION_ERROR, "the request is malformed")
-    if isinstance(exc, (OperationalError, InterfaceError)):
+    if isinstance(exc, (OperationalError, InterfaceError)) or db.stood_still(exc):
         logger.error("database unavailable: %s", exc, exc_info=exc, extra={"action": "database"})
         return unavailable(DATABASE_AWAY)
     return _unexpected(exc)

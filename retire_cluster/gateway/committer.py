@@ -148,7 +148,11 @@ class Committer(threading.Thread):
                 if races > MAX_RACES:
                     raise
             except (OperationalError, InterfaceError, InternalError) as error:
-                if isinstance(error, InternalError) and connection.is_usable():
+                if db.is_deadlock(error) and races < MAX_RACES:
+                    races += 1
+                    logger.info("a deadlock was dissolved; once more", extra={"action": "commit"})
+                    continue
+                if isinstance(error, InternalError) and not db.stood_still(error):
                     raise  # a defect; else the database ended a transaction that a paused process left open
                 absent_since = absent_since or time.monotonic()
                 self._wait_for_database(error, absent_since)

@@ -196,8 +196,6 @@ class _Run:
         report.add(history)
         report.faults = Counter(blow.kind for blow in self._killer.struck)
         report.kinds = tuple(blow.kind for blow in self._shape.blows())
-        for what in self._killer.ended:
-            report.complain("server", what)
         logs = self._read_logs()
         for line in logs.complaints:
             report.complain("logs", line)
@@ -207,10 +205,13 @@ class _Run:
             "calls not answered": crowd.unanswered(),
             "starts made again": sum(part.restarts for part in self._shape.parts.values()),
             "log lines excused": f"{logs.excused.total()}, by outages they name",
+            "deadlocks dissolved": logs.deadlocks,
         }
 
     def _read_logs(self) -> Logbook:
         found = Logbook()
+        for moment, what in self._killer.ended:
+            found.end(what, moment, self._killer.struck)
         for file in sorted(self._report.directory.glob("*.log")):
             found.read(file.name, file.read_text(errors="replace").splitlines(), self._killer.struck)
         return found

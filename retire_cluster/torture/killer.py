@@ -23,7 +23,7 @@ class Killer:
     def __init__(self, seed: int, shape: Shape, pause_s: float, done: Callable[[], int]) -> None:
         """`pause_s`: between two blows, on average. `done`: how many tasks have ended."""
         self.struck: list[Struck] = []
-        self.ended: list[str] = []  # what ended without having been killed
+        self.ended: list[tuple[float, str]] = []  # when, and what ended without having been killed
         self._seed = seed
         self._shape = shape
         self._pause_s = pause_s
@@ -80,7 +80,8 @@ class Killer:
         while True:
             for part in self._shape.parts.values():
                 if part.name not in self._busy and part.exit_code is not None:
-                    self.ended.append(f"{part.name} ended by itself with exit code {part.exit_code}")
+                    what = f"{part.name} ended by itself with exit code {part.exit_code}"
+                    self.ended.append((time.time(), what))
                     await part.up()
             for node in self._shape.nodes:
                 if node.name not in self._busy:

@@ -6,17 +6,21 @@ A line is excused only by a blow of a kind that explains it, while it lasts or s
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 EXPLAINED_S = 30.0  # so long after a blow its effects may still be logged
 SOONER_S = 1.0  # a signal acts before its sender notes the time
 SHOWN = 300  # characters of a line
-# Whoever has to be told of these has lost work already, whatever was hurt.
-NEVER = re.compile(r"database is locked|deadlock detected")
+# Whatever was hurt: these were not dissolved without anybody's loss. PostgreSQL's own line of a deadlock only says
+# that it dissolved one; who was its victim has to do the work again, and must not fail by it.
+NEVER = re.compile(r"database is locked|(?<!ERROR:  )deadlock detected")
+DISSOLVED = "ERROR:  deadlock detected"
+_TRACEBACK = "Traceback (most recent call last)"
 _ERROR = re.compile(
-    r'^Traceback \(most recent call last\)|"level": "(?:ERROR|CRITICAL)"|\[(?:ERROR|CRITICAL)\]|(?:ERROR|CRITICAL)/'
+    r"(?m:^Traceback \(most recent call last\))"
+    r'|"level": "(?:ERROR|CRITICAL)"|\[(?:ERROR|CRITICAL)\]|(?:ERROR|CRITICAL)/'
 )
 
 
@@ -71,9 +75,25 @@ EXCUSES = (
         frozenset({"gunicorn worker killed", "gunicorn killed"}),
     ),
     Excuse(
-        "Celery replaces a child that was killed",
-        r"ERROR/MainProcess\] Process '\S+' pid:\d+ exited with 'signal 9 \(SIGKILL\)'",
+        "beat goes on with the next turn of a job it could not send",
+        r'"celery\.beat", "message": "Message Error: Couldn.t apply scheduled task',
+        frozenset({"Redis killed"}),
+    ),
+    Excuse(
+        "Celery replaces a child that was killed, and gives up its job",
+        r"ERROR/MainProcess\] Process '\S+' pid:\d+ exited with 'signal 9 \(SIGKILL\)'"
+        r'|"celery\.worker\.request", "message": "Task handler raised error: WorkerLostError',
         frozenset({"Celery worker's child killed", "Celery worker killed"}),
+    ),
+    Excuse(
+        "Celery's worker ends when its child is killed before it has begun",
+        r'"celery\.worker", "message": "Unrecoverable error: WorkerLostError|^celery-\d ended by itself',
+        frozenset({"Celery worker's child killed"}),
+    ),
+    Excuse(
+        "a child of Celery's cannot speak to its parent, which was killed",
+        r"ERROR/ForkPoolWorker-\d+\] Process ForkPoolWorker-\d+\n(?s:.*)\nBrokenPipeError",
+        frozenset({"Celery worker killed"}),
     ),
 )
 
@@ -84,22 +104,43 @@ class Logbook:
 
     complaints: list[str] = field(default_factory=list)
     excused: Counter[str] = field(default_factory=Counter)
+    deadlocks: int = 0  # that PostgreSQL dissolved
 
     def read(self, name: str, lines: Iterable[str], blows: Sequence[Struck]) -> None:
         """Judge one program's log."""
-        for line in lines:
+        for line in _entries(lines):
+            self.deadlocks += DISSOLVED in line
             if NEVER.search(line):
                 self.complaints.append(f"{name} has: {line[:SHOWN]}")
             elif _ERROR.search(line):
-                self._judge(name, line, blows)
+                self._judge(f"{name} has: {line[:SHOWN]}", line, _moment(line), blows)
 
-    def _judge(self, name: str, line: str, blows: Sequence[Struck]) -> None:
-        moment = _moment(line)
+    def end(self, what: str, moment: float, blows: Sequence[Struck]) -> None:
+        """Judge that a program ended by itself at that time."""
+        self._judge(what, what, moment, blows)
+
+    def _judge(self, complaint: str, line: str, moment: float | None, blows: Sequence[Struck]) -> None:
         for excuse in EXCUSES:
             if re.search(excuse.pattern, line) and any(_explains(blow, excuse, moment) for blow in blows):
                 self.excused[excuse.what] += 1
                 return
-        self.complaints.append(f"{name} has: {line[:SHOWN]}")
+        self.complaints.append(complaint)
+
+
+def _entries(lines: Iterable[str]) -> Iterator[str]:
+    """The lines, but a traceback as one with the line before it, which says whose it is."""
+    entry: list[str] = []
+    within = False
+    for line in lines:
+        begins = line.startswith(_TRACEBACK)
+        if entry and not begins and not within:
+            yield "\n".join(entry)
+            entry = []
+        # It ends with the line of the exception, which is not indented.
+        within = begins or (within and (not line or line[0].isspace()))
+        entry.append(line)
+    if entry:
+        yield "\n".join(entry)
 
 
 def _explains(blow: Struck, excuse: Excuse, moment: float | None) -> bool:

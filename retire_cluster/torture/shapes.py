@@ -141,7 +141,7 @@ class Embedded(Shape):
         (port,), (gateway,) = self._api_ports, self._gateway_ports
         where = ["--port", str(port), "--cluster-port", str(gateway), "--data-dir", str(self.data_dir)]
         flags = ["--no-local-node", "--no-rate-limit", "--embedded"]
-        self._add("server", ["-c", SERVER, *where, *flags], is_up=_answers(port, "/health"))
+        self._add("server", ["-c", SERVER, *where, *flags], is_up=_answers(port, "/api/v1"))
 
     @property
     def archive(self) -> Archive:
@@ -193,9 +193,9 @@ class Production(Shape):
             self._add_ours(f"gateway-{number}", ["-c", GATEWAY, *where], _answers(port, "/node/health"))
         first, second = self._api_ports
         workers = ["-m", "gunicorn", "-w", "2", "-b", f"127.0.0.1:{first}", "retire_cluster.api.wsgi:app"]
-        self._add_ours("gunicorn", workers, _answers(first, "/health"))
+        self._add_ours("gunicorn", workers, _answers(first, "/api/v1"))
         asgi = ["-m", "uvicorn", "--port", str(second), "retire_cluster.asgi:application"]
-        self._add_ours("uvicorn", asgi, _answers(second, "/health"))
+        self._add_ours("uvicorn", asgi, _answers(second, "/api/v1"))
 
     def _add_celery(self) -> None:
         celery = ["-m", "celery", "-A", "retire_cluster"]

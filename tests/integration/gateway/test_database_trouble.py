@@ -1,7 +1,8 @@
 """What the committer takes for an absent database, and what for a defect."""
 
+import psycopg
 import pytest
-from django.db import InternalError, connection
+from django.db import InternalError, OperationalError
 
 from retire_cluster.gateway import committer as module
 from retire_cluster.gateway.inputs import Effects
@@ -17,31 +18,47 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return Cluster()
 
 
-def fail_once(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, *, usable: bool) -> None:
-    """The next transaction ends as PostgreSQL ends one that was idle for too long."""
+def fail_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Exception | None
+) -> None:
+    """The next transaction ends with an error of Django's for one of the driver's."""
     commit = cluster.committer._commit
 
     def failing(*inputs: object, **flags: bool) -> Effects | None:
         monkeypatch.setattr(cluster.committer, "_commit", commit)
-        raise InternalError("terminating connection due to idle-in-transaction timeout")
+        raise error from cause
 
     monkeypatch.setattr(cluster.committer, "_commit", failing)
-    monkeypatch.setattr(connection, "is_usable", lambda: usable)
 
 
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (InternalError("idle in transaction"), psycopg.errors.IdleInTransactionSessionTimeout()),
+        (OperationalError("deadlock detected"), psycopg.errors.DeadlockDetected()),
+        (OperationalError("terminating connection"), psycopg.errors.AdminShutdown()),
+    ],
+)
 def test_a_transaction_the_database_ended_is_tried_again(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Exception
 ) -> None:
     link = cluster.join("alice")
-    fail_once(cluster, monkeypatch, usable=False)
+    fail_once(cluster, monkeypatch, error, cause)
     cluster.say(link, wire.Heartbeat())
     assert sent(link, wire.HeartbeatAck)
 
 
-def test_an_internal_error_on_a_living_connection_is_a_defect(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+def test_a_deadlock_is_no_absent_database(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     link = cluster.join("alice")
-    fail_once(cluster, monkeypatch, usable=True)
+    fail_once(cluster, monkeypatch, OperationalError("deadlock"), psycopg.errors.DeadlockDetected())
+    cluster.say(link, wire.Heartbeat())
+    assert "does not answer" not in caplog.text
+
+
+def test_any_other_internal_error_is_a_defect(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = cluster.join("alice")
+    fail_once(cluster, monkeypatch, InternalError("broken"), psycopg.errors.InternalError_())
     with pytest.raises(InternalError):
         cluster.say(link, wire.Heartbeat())
