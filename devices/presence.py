@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from django.db import Error
+
 from devices.models import Presence
 from retire_cluster.api.envelope import timestamp
 from retire_cluster.db import is_sqlite, write_transaction
@@ -60,7 +62,7 @@ def adopt_stored(device_id: str) -> None:
 
 
 def flush(only: Iterable[str] | None = None) -> None:
-    """Write what changed since the last flush; `only` limits it to some devices."""
+    """Write what changed since the last flush; `only` limits it to some devices. After an error it is still due."""
     with _lock:
         due = _changed & set(only) if only is not None else set(_changed)
         views = {device_id: _memory[device_id] for device_id in due}
@@ -68,12 +70,18 @@ def flush(only: Iterable[str] | None = None) -> None:
     if not views:
         return
     keeps_history = not is_sqlite()
-    rows = [_row(device_id, view, keeps_history) for device_id, view in views.items()]
+    # By id: two gateways may know the same device for a moment, and must not wait for each other.
+    rows = [_row(device_id, view, keeps_history) for device_id, view in sorted(views.items())]
     changed = ["last_seen", "heartbeats", "metrics", *(["history"] if keeps_history else [])]
-    with write_transaction():
-        Presence.objects.bulk_create(
-            rows, update_conflicts=True, unique_fields=["device"], update_fields=changed
-        )
+    try:
+        with write_transaction():
+            Presence.objects.bulk_create(
+                rows, update_conflicts=True, unique_fields=["device"], update_fields=changed
+            )
+    except Error:
+        with _lock:
+            _changed.update(due & _memory.keys())
+        raise
 
 
 def forget(device_id: str) -> None:

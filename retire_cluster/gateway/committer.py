@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from django.db import DataError, InterfaceError, InternalError, OperationalError, connection
+from django.db import DatabaseError, DataError, InterfaceError, InternalError, OperationalError, connection
 
 from clusterconfig import services as config
 from devices import pings, presence
@@ -94,7 +94,7 @@ class Committer(threading.Thread):
             while not (self._stopping.is_set() and self._queue.empty()):
                 inputs = self._next_inputs()
                 self._step(inputs)
-            presence.flush()
+            self._flush_presence()
         except BaseException as error:
             self._died(error)
             raise
@@ -256,8 +256,16 @@ class Committer(threading.Thread):
         self.last_tick = time.monotonic()
         if self.last_tick >= self._next_flush:
             self._next_flush = self.last_tick + PRESENCE_FLUSH_S[connection.vendor]
-            presence.flush()
+            self._flush_presence()
             self._deadlines.prune()
+
+    def _flush_presence(self) -> None:
+        """Write signs of life; what the database does not take now comes with the next flush."""
+        try:
+            presence.flush()
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("cannot store signs of life: %s", error, extra={"action": "presence"})
+            connection.close()
 
     def _spread_config(self) -> None:
         """Tell the agents that are behind which settings are in force."""

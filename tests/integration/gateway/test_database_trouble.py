@@ -4,6 +4,8 @@ import psycopg
 import pytest
 from django.db import InternalError, OperationalError
 
+from devices import presence
+from devices.models import Presence
 from retire_cluster.gateway import committer as module
 from retire_cluster.gateway.inputs import Effects
 from retire_cluster.protocol import messages as wire
@@ -62,3 +64,21 @@ def test_any_other_internal_error_is_a_defect(cluster: Cluster, monkeypatch: pyt
     fail_once(cluster, monkeypatch, InternalError("broken"), psycopg.errors.InternalError_())
     with pytest.raises(InternalError):
         cluster.say(link, wire.Heartbeat())
+
+
+def test_signs_of_life_the_database_did_not_take_come_later(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presence.forget("alice")
+    link = cluster.join("alice")
+    cluster.say(link, wire.Heartbeat())
+
+    def fail() -> None:
+        raise InternalError("idle in transaction")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(presence, "write_transaction", fail)
+        cluster.committer._flush_presence()
+    assert Presence.objects.get(device_id="alice").heartbeats == 0
+    cluster.committer._flush_presence()
+    assert Presence.objects.get(device_id="alice").heartbeats == 1
