@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import Error
 
 from devices.models import Presence
 from retire_cluster.api.envelope import timestamp
@@ -71,7 +71,7 @@ def flush(only: Iterable[str] | None = None) -> None:
         return
     try:
         _write(views)
-    except DatabaseError:
+    except Error:
         with _lock:
             _changed.update(due & _memory.keys())
         raise
@@ -79,7 +79,8 @@ def flush(only: Iterable[str] | None = None) -> None:
 
 def _write(views: Mapping[str, PresenceView]) -> None:
     keeps_history = not is_sqlite()
-    rows = [_row(device_id, view, keeps_history) for device_id, view in views.items()]
+    # By id: two gateways may know the same device for a moment, and must not wait for each other.
+    rows = [_row(device_id, view, keeps_history) for device_id, view in sorted(views.items())]
     changed = ["last_seen", "heartbeats", "metrics", *(["history"] if keeps_history else [])]
     with write_transaction():
         Presence.objects.bulk_create(

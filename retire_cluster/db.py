@@ -121,6 +121,27 @@ def now() -> datetime:
     return timezone.now()
 
 
+# SQLSTATE of a transaction that PostgreSQL ended because two waited for each other, and because one stood still.
+_DEADLOCK, _STOOD_STILL = "40P01", "25P03"
+
+
+Lock = Literal["wait", "skip"]  # what to do about rows another transaction holds
+
+
+def is_deadlock(error: BaseException) -> bool:
+    """Whether the database chose this transaction to end one; run again it finds the rows free."""
+    return _sqlstate(error) == _DEADLOCK
+
+
+def stood_still(error: BaseException) -> bool:
+    """Whether the database ended the connection because this process was stopped amid a transaction."""
+    return _sqlstate(error) == _STOOD_STILL
+
+
+def _sqlstate(error: BaseException) -> str:
+    return str(getattr(error.__cause__, "sqlstate", None) or "")
+
+
 MAX_VALUES = 10_000  # in one statement; some builds of SQLite take 32,766
 
 
@@ -130,7 +151,7 @@ def select_rows(
     among: Mapping[str, Sequence[Any]],
     *,
     also: str = "",
-    lock: Literal["", "wait", "skip"] = "",
+    lock: Lock | Literal[""] = "",
 ) -> list[tuple[Any, ...]]:
     """Rows, by id, whose fields are among the given values, as tuples of Python values.
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from django.db import DatabaseError, InterfaceError
+
 from clusterconfig import services as config
 from devices import services as devices
 from devices.models import Gateway
@@ -117,8 +119,12 @@ def _record_gateway(listener: Listener) -> Gateway:
 
 
 def _forget_gateway(row: Gateway) -> None:
-    with db.write_transaction():
-        devices.stop_gateway(row.id, now=db.now())
+    try:
+        with db.write_transaction():
+            devices.stop_gateway(row.id, now=db.now())
+    except (DatabaseError, InterfaceError) as error:
+        # Others count it as silent soon; an error here would hide the one that ends the process.
+        logger.warning("cannot say goodbye to the database: %s", error, extra={"action": "stop"})
 
 
 @asynccontextmanager

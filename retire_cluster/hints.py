@@ -11,10 +11,13 @@ import time
 import uuid
 from collections.abc import Callable
 from functools import cache
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from django.conf import settings
 from django.db import DatabaseError, connection
+
+if TYPE_CHECKING:
+    import psycopg
 
 logger = logging.getLogger("retire_cluster.hints")
 
@@ -124,6 +127,8 @@ class _Mouth(threading.Thread):
         super().__init__(name="retire-cluster-hints-out", daemon=True)
         self._waiting: set[Hint] = set()
         self._wake = threading.Event()
+        # Not one of the pool's connections: Celery closes its worker's pool after each job.
+        self._own: psycopg.Connection[Any] | None = None
 
     def tell(self, hint: Hint) -> None:
         """Have the hint sent soon. Returns at once."""
@@ -131,22 +136,27 @@ class _Mouth(threading.Thread):
         self._wake.set()
 
     def run(self) -> None:
+        import psycopg
+
         while True:
             self._wake.wait()
             time.sleep(TOGETHER_S)
             self._wake.clear()
             try:
                 self._send()
-            except DatabaseError as error:
+            except psycopg.Error as error:
                 logger.warning("cannot tell other processes: %s", error, extra={"action": "hint"})
-                connection.close()
+                self._own = None
                 time.sleep(BREAK_S)
 
     def _send(self) -> None:
+        import psycopg
+
         while self._waiting:
+            if self._own is None or self._own.closed:
+                self._own = psycopg.connect(**connection.get_connection_params(), autocommit=True)
             hint = self._waiting.pop()
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{_process} {hint}"])
+            self._own.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{_process} {hint}"])
 
 
 class _Ear(threading.Thread):

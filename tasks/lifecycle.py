@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from retire_cluster.db import insert_rows, select_rows, update_rows
+from retire_cluster.db import Lock, insert_rows, select_rows, update_rows
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, Outcome, TaskStatus
 from tasks import tales, tallies
 from tasks.models import Attempt, Task
@@ -62,10 +62,13 @@ class Ledger:
 
     # --- load -------------------------------------------------------------------------------------------------
 
-    def load_attempts(self, ids: Iterable[UUID]) -> None:
-        """Load attempts and their tasks; ids that do not exist are simply not there afterwards."""
+    def load_attempts(self, ids: Iterable[UUID], *, lock: Lock = "wait") -> None:
+        """Load attempts and their tasks; ids that do not exist are simply not there afterwards.
+
+        Nor are, with `skip`, those that another transaction holds.
+        """
         missing = [attempt_id for attempt_id in set(ids) if attempt_id not in self._attempts]
-        self._load({"id": missing})
+        self._load({"id": missing}, lock=lock)
 
     def load_live_of(self, device_ids: Iterable[str]) -> None:
         """Load every live attempt of the devices."""
@@ -83,15 +86,15 @@ class Ledger:
             raise Task.DoesNotExist(f"there is no task {task_id}")
         return self._keep_task(_task_row(found[0]))
 
-    def _load(self, among: Mapping[str, Sequence[Any]], *, also: str = "") -> None:
+    def _load(self, among: Mapping[str, Sequence[Any]], *, also: str = "", lock: Lock = "wait") -> None:
         # Which tasks first, then the tasks in id order, then the attempts: one lock order everywhere.
         task_ids = {row[0] for row in select_rows(Attempt, ("task_id",), among, also=also)}
         wanted = list(task_ids - self._tasks.keys())
-        for values in select_rows(Task, _TASK_COLUMNS, {"id": wanted}, lock="wait"):
+        for values in select_rows(Task, _TASK_COLUMNS, {"id": wanted}, lock=lock):
             self._keep_task(_task_row(values))
         if not task_ids:
             return
-        for values in select_rows(Attempt, _ATTEMPT_COLUMNS, among, also=also, lock="wait"):
+        for values in select_rows(Attempt, _ATTEMPT_COLUMNS, among, also=also, lock=lock):
             row = _attempt_row(values)
             if row.task_id in self._tasks:
                 self._keep_attempt(row)

@@ -7,6 +7,7 @@ sweepers are harmless. Judging by the clock is only allowed while the clock can 
 import time
 from datetime import datetime, timedelta
 
+from django.db import OperationalError
 from django.db.models import Q, QuerySet
 
 from clusterconfig import services as config
@@ -15,7 +16,7 @@ from devices.models import Device
 from retire_cluster import db, hints
 from retire_cluster.protocol.states import TaskStatus
 from tasks import placement, reservations, rules, waiting
-from tasks.lifecycle import Ledger
+from tasks.lifecycle import Ledger, LostRace
 from tasks.models import Attempt, Task
 from tasks.scheduling.planner import has_room
 
@@ -97,7 +98,9 @@ def bury_silent_gateways(ledger: Ledger) -> None:
 def _expire(ledger: Ledger) -> list[tuple[str, int]]:
     limit = config.current().scheduler.max_device_losses
     unanswered: list[tuple[str, int]] = []
-    for task, attempt in _load(ledger, Attempt.objects.filter(~Q(state="ended"), lease_until__lt=ledger.now)):
+    # Whose rows are held is just being heard of, or judged by another sweep; if not, the next pass sees it.
+    expired = Attempt.objects.filter(~Q(state="ended"), lease_until__lt=ledger.now)
+    for task, attempt in _load(ledger, expired, lock="skip"):
         offered = attempt.accepted_at is None
         reason = "the device did not answer the offer" if offered else "the device was not heard of in time"
         step = rules.lose(task, attempt, reason=reason, now=ledger.now, max_losses=limit)
@@ -124,10 +127,12 @@ def _end_backoffs(ledger: Ledger) -> None:
             ledger.put_task(moved)
 
 
-def _load(ledger: Ledger, found: QuerySet[Attempt]) -> list[tuple[rules.TaskRow, rules.AttemptRow]]:
+def _load(
+    ledger: Ledger, found: QuerySet[Attempt], *, lock: db.Lock = "wait"
+) -> list[tuple[rules.TaskRow, rules.AttemptRow]]:
     """Lock what was found, oldest lease first, then look again: it may have changed before the lock was ours."""
     ids = list(found.order_by("lease_until").values_list("id", flat=True)[:BATCH])
-    ledger.load_attempts(ids)
+    ledger.load_attempts(ids, lock=lock)
     pairs = (ledger.pair(attempt_id) for attempt_id in ids)
     return [pair for pair in pairs if pair is not None and pair[1].live]
 
@@ -147,16 +152,26 @@ def run_elsewhere() -> int:
         return 0  # the gateways floor the leases; without any gateway nothing can be placed anyway
     if not due(db.now()) and not devices.silent_gateways(now=db.now()):
         return 0
+    try:
+        ledger, changed = _pass()
+    except (LostRace, OperationalError) as error:
+        if isinstance(error, OperationalError) and not db.is_deadlock(error):
+            raise
+        return 0  # a gateway works on the same rows; the next pass sees what is left
+    waiting.ended(ledger.finished)
+    if changed:
+        hints.notify()
+    return changed
+
+
+def _pass() -> tuple[Ledger, int]:
     with db.write_transaction():
         ledger = Ledger(db.now())
         judge(ledger)
         bury_silent_gateways(ledger)
         changed = len(ledger.changed_tasks())
         ledger.flush()
-    waiting.ended(ledger.finished)
-    if changed:
-        hints.notify()
-    return changed
+    return ledger, changed
 
 
 def placeable() -> int:

@@ -12,7 +12,7 @@ from rest_framework import exceptions as drf
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from retire_cluster import disk
+from retire_cluster import db, disk
 from retire_cluster.api.errors import (
     BY_STATUS,
     ApiError,
@@ -26,7 +26,6 @@ from retire_cluster.credentials import mask
 
 logger = logging.getLogger("api.errors")
 
-IDLE_IN_TRANSACTION = "25P03"
 DATABASE_AWAY = "the database cannot be used right now; try again in a few seconds"
 
 
@@ -51,15 +50,10 @@ def from_exception(exc: BaseException) -> Failure:
         return body_too_large(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     if isinstance(exc, SuspiciousOperation):
         return Failure(400, ErrorCode.VALIDATION_ERROR, "the request is malformed")
-    if isinstance(exc, (OperationalError, InterfaceError)) or _paused_too_long(exc):
+    if isinstance(exc, (OperationalError, InterfaceError)) or db.stood_still(exc):
         logger.error("database unavailable: %s", exc, extra={"action": "database"})
         return unavailable(disk.words(settings.DATA_DIR, exc) if disk.is_refusal(exc) else DATABASE_AWAY)
     return _unexpected(exc)
-
-
-def _paused_too_long(exc: BaseException) -> bool:
-    """PostgreSQL ended the transaction, because this process was stopped in the midst of it."""
-    return getattr(exc.__cause__, "sqlstate", None) == IDLE_IN_TRANSACTION
 
 
 def body_too_large(limit: int) -> Failure:

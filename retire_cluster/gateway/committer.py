@@ -164,7 +164,11 @@ class Committer(threading.Thread):
                 if races > MAX_RACES:
                     raise
             except (OperationalError, InterfaceError, InternalError) as error:
-                if isinstance(error, InternalError) and connection.is_usable():
+                if db.is_deadlock(error) and races < MAX_RACES:
+                    races += 1
+                    logger.info("a deadlock was dissolved; once more", extra={"action": "commit"})
+                    continue
+                if isinstance(error, InternalError) and not db.stood_still(error):
                     raise  # a defect; else the database ended a transaction that a paused process left open
                 absent_since = absent_since or began
                 if time.monotonic() >= tell_at:
@@ -280,7 +284,7 @@ class Committer(threading.Thread):
         try:
             presence.flush()
             samples.flush(db.now(), unfinished=unfinished)
-        except DatabaseError as error:
+        except (DatabaseError, InterfaceError) as error:
             logger.warning("signs of life cannot be written: %s", error, extra={"action": "presence"})
             connection.close()
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from clusterconfig import services as config
 from devices import operations, pings, presence, samples
@@ -461,6 +461,8 @@ class Batch:
                 claims, self.effects.work_may_remain = placement.place(ledger, views, matcher)
                 ledger.flush()
         except (DatabaseError, LostRace):
+            if not connection.is_usable():
+                raise  # nothing of the batch can be stored: the committer waits for the database
             logger.exception("placement failed and is tried again", extra={"action": "place"})
             self.effects.work_may_remain = True
             return

@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -116,8 +116,9 @@ CREATE INDEX torture_change_row ON torture_change (row);
 CREATE TRIGGER torture_task_new AFTER INSERT ON tasks_task BEGIN
     INSERT INTO torture_change (row, old, new, round) VALUES (new.id, '', new.status, new.round);
 END;
-CREATE TRIGGER torture_task AFTER UPDATE OF status, round ON tasks_task
-WHEN old.status <> new.status OR old.round <> new.round BEGIN
+CREATE TRIGGER torture_task AFTER UPDATE OF status, round, finished_at, result_attempt ON tasks_task
+WHEN old.status <> new.status OR old.round <> new.round
+    OR old.finished_at IS NOT new.finished_at OR old.result_attempt IS NOT new.result_attempt BEGIN
     INSERT INTO torture_change (row, old, new, round) VALUES (new.id, old.status, new.status, new.round);
 END;
 CREATE TRIGGER torture_attempt_new AFTER INSERT ON tasks_attempt BEGIN
@@ -127,7 +128,7 @@ CREATE TRIGGER torture_attempt AFTER UPDATE OF state ON tasks_attempt WHEN old.s
     INSERT INTO torture_change (row, old, new, round) VALUES (new.id, old.state, new.state, new.round);
 END;
 """
-_ATTEMPT_FIELDS = (
+ATTEMPT_FIELDS = (
     *("id", "no", "round", "device", "state", "outcome", "offered_at", "ended_at", "confirmed", "ran_s"),
     *("result", "late", "slots", "memory_mb"),
 )
@@ -159,11 +160,11 @@ class Database:
         """Every task that was submitted with the nonce."""
         with reading(self._file) as connection:
             found = connection.execute(f"{_TASK} WHERE json_extract(metadata, '$.nonce') = ?", (nonce,))
-            return [_task(row) for row in found.fetchall()]
+            return [stored_task(row) for row in found.fetchall()]
 
     def attempts(self, task_id: str) -> tuple[StoredAttempt, ...]:
         with reading(self._file) as connection:
-            return tuple(_attempt(row) for row in connection.execute(_ATTEMPT, (task_id,)).fetchall())
+            return tuple(stored_attempt(row) for row in connection.execute(_ATTEMPT, (task_id,)).fetchall())
 
     def capacity(self, device: str) -> Capacity:
         """What the device may have reserved; memory as its agent's owner capped it."""
@@ -179,24 +180,35 @@ class Database:
             return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
 
 
-def _task(row: tuple[Any, ...]) -> StoredTask:
+def stored_task(row: Sequence[Any]) -> StoredTask:
+    """From the columns id, status, round, finished_at, result_attempt of either kind of database."""
     task_id, status, number, finished_at, result_attempt = row
     return StoredTask(
-        id=task_id,
+        id=plain_id(task_id),
         status=status,
         round=number,
         finished_at=_time(finished_at),
-        result_attempt=result_attempt or "",
+        result_attempt=plain_id(result_attempt),
     )
 
 
-def _attempt(row: tuple[Any, ...]) -> StoredAttempt:
-    values = dict(zip(_ATTEMPT_FIELDS, row, strict=True))
+def stored_attempt(row: Sequence[Any]) -> StoredAttempt:
+    """From the columns of ATTEMPT_FIELDS of either kind of database."""
+    values = dict(zip(ATTEMPT_FIELDS, row, strict=True))
+    values |= {"id": plain_id(values["id"]), "confirmed": bool(values["confirmed"])}
     values |= {"offered_at": _time(values["offered_at"]), "ended_at": _time(values["ended_at"])}
-    values |= {"confirmed": bool(values["confirmed"]), "result": values["result"] or ""}
-    return StoredAttempt(**values)
+    return StoredAttempt(**values | {"result": values["result"] or ""})
 
 
-def _time(text: str | None) -> float | None:
-    """Seconds since the epoch of a moment as Django stores it on SQLite: UTC, without saying so."""
-    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+def plain_id(value: object) -> str:
+    """32 digits of an id as SQLite has it (those digits) or PostgreSQL (a UUID); empty for none."""
+    return str(value or "").replace("-", "")
+
+
+def _time(moment: str | datetime | None) -> float | None:
+    """Seconds since the epoch; on SQLite Django stores UTC, without saying so."""
+    if moment is None:
+        return None
+    if isinstance(moment, datetime):
+        return moment.timestamp()
+    return datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp()

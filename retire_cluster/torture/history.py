@@ -102,7 +102,7 @@ class StoredAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One stored change of a task's status or an attempt's state; `old` is empty for a new row."""
+    """One stored change of a task's status or end, or of an attempt's state; `old` is empty for a new row."""
 
     id: str
     old: str
@@ -184,11 +184,12 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """One episode."""
+    """One episode, or one chaos run."""
 
     number: int
     lease_s: float
     stories: tuple[Story, ...]
+    clock_s: float = 0.0  # by which times in the rows may be early, where several processes write
     changes: tuple[Change, ...] = ()  # of its tasks and attempts, in the order they were stored
     capacities: tuple[Capacity, ...] = ()
     outages: tuple[Outage, ...] = ()

@@ -42,12 +42,12 @@ class Lane:
     async def start(self) -> None:
         await self._api.start()
         for device in self.devices:
-            await device.start()
+            await device.join()
 
     async def stop(self) -> None:
         await self._api.stop()
         for device in self.devices:
-            await device.stop()
+            await device.leave()
 
     # --- an episode -------------------------------------------------------------------------------------------
 

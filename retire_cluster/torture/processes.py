@@ -1,14 +1,17 @@
 """The scratch cluster's processes: a server and agents in a directory of their own, on ports nobody else has."""
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import retire_cluster
 from retire_cluster.torture import evidence
@@ -46,21 +49,31 @@ def free_port() -> int:
 
 
 class Managed:
-    """A program of ours that is started, killed and started again; its output is collected in one file."""
+    """A program that is started, killed and started again; its output is collected in one file."""
 
-    def __init__(self, arguments: list[str], log: Path) -> None:
-        self._arguments = arguments
+    def __init__(
+        self,
+        arguments: list[str],
+        log: Path,
+        *,
+        program: str = sys.executable,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._command = [program, *arguments]
         self._log = log
+        self._variables = variables
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start it; what an earlier life left behind is ended first, as a service manager does."""
+        self.kill()
         with self._log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, *self._arguments],
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env=environment(),
+                env={**environment(), **self._variables},
                 cwd=self._log.parent,
                 start_new_session=True,  # a Ctrl-C is for who started the torture
             )
@@ -70,10 +83,33 @@ class Managed:
         """None while it runs, or was not started."""
         return None if self._process is None else self._process.poll()
 
+    def strike(self) -> None:
+        """SIGKILL for the program alone; what it started goes on. It stays a corpse, so its id is nobody else's."""
+        self._signal(signal.SIGKILL)
+
+    def strike_child(self, chance: random.Random) -> bool:
+        """SIGKILL for one of the processes it started; whether there was one."""
+        children = self._children()
+        with contextlib.suppress(ProcessLookupError):
+            if children:
+                os.kill(chance.choice(children), signal.SIGKILL)
+                return True
+        return False
+
+    def _children(self) -> list[int]:
+        if self._process is None or self._process.returncode is not None:
+            return []
+        found: list[int] = []
+        for file in Path(f"/proc/{self._process.pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += map(int, file.read_text().split())
+        return found
+
     def kill(self) -> None:
-        """SIGKILL, also for one that is stopped; returns when it is gone."""
-        if self._process is not None:
-            self._process.kill()
+        """SIGKILL for its whole group, also where it is stopped; returns when it is gone."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def freeze(self) -> None:
@@ -83,8 +119,25 @@ class Managed:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
+        # Not Popen's: it would bury a corpse whose id still stands for its group.
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
+
+
+def agent_arguments(name: str, tag: str, data_dir: Path, token: Path, ports: Sequence[int]) -> list[str]:
+    """What python is to run for an agent that knows the gateways at these ports."""
+    flags = {
+        "--data-dir": str(data_dir),
+        "--device-id": name,
+        "--token-file": str(token),
+        "--tags": tag,
+        "--slots": str(SLOTS),
+        "--max-memory-gb": str(MEMORY_GB),
+        "--role": "worker",
+    }
+    joins = [word for port in ports for word in ("--join", f"127.0.0.1:{port}")]
+    return ["-m", AGENT, *joins, *(word for flag in flags.items() for word in flag)]
 
 
 class Server:
@@ -169,39 +222,23 @@ class Server:
         self._process.kill()
 
 
-class Device:
-    """An agent behind a fault proxy."""
+class Node:
+    """An agent in the eyes of who kills it and starts it again."""
 
-    def __init__(self, name: str, tag: str, directory: Path, server: Server) -> None:
+    def __init__(self, name: str, tag: str, directory: Path, token: Path, ports: Sequence[int]) -> None:
         self.name = name
-        self.link = Link(server.gateway_port, frames=True)
-        self.faulty = (
-            asyncio.Lock()
-        )  # one fault of a device after the other, so that each has a beginning and an end
         self.outages: list[Outage] = []
         self.on_disk: list[OnDisk] = []
         self.exits: list[int] = []  # codes of agents that ended by themselves
         self._directory = directory / name
-        flags = {
-            "--join": f"127.0.0.1:{self.link.port}",
-            "--data-dir": str(self._directory),
-            "--device-id": name,
-            "--token-file": str(server.data_dir / "join-token"),
-            "--tags": tag,
-            "--slots": str(SLOTS),
-            "--max-memory-gb": str(MEMORY_GB),
-            "--role": "worker",
-        }
-        arguments = ["-m", AGENT, *(word for flag in flags.items() for word in flag)]
+        arguments = agent_arguments(name, tag, self._directory, token, ports)
         self._process = Managed(arguments, directory / f"{name}.log")
 
-    async def start(self) -> None:
-        await self.link.start()
+    def start(self) -> None:
         self._process.start()
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         self._process.kill()
-        await self.link.stop()
 
     def outbox(self) -> tuple[OnDisk, ...]:
         """Results on its disk that nobody has acknowledged."""
@@ -242,3 +279,23 @@ class Device:
 
     def _note(self, kind: str, since: float) -> None:
         self.outages.append(Outage(device=self.name, kind=kind, since=since, until=time.time()))
+
+
+class Device(Node):
+    """An agent behind a fault proxy."""
+
+    def __init__(self, name: str, tag: str, directory: Path, server: Server) -> None:
+        self.link = Link(server.gateway_port, frames=True)
+        # One fault of a device after the other, so that each has a beginning and an end.
+        self.faulty = asyncio.Lock()
+        super().__init__(name, tag, directory, server.data_dir / "join-token", [self.link.port])
+
+    async def join(self) -> None:
+        """Start the proxy, then the agent."""
+        await self.link.start()
+        self.start()
+
+    async def leave(self) -> None:
+        """End the agent, then the proxy."""
+        self.stop()
+        await self.link.stop()

@@ -8,25 +8,16 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from retire_cluster.torture import evidence
-from retire_cluster.torture.checker import JUDGES, Counts, Violation, count, judge
-from retire_cluster.torture.history import History
 from retire_cluster.torture.lane import Lane
 from retire_cluster.torture.processes import CannotStart, Server
-from retire_cluster.torture.scenario import AGENTS, FAULTS, SERVER_FAULTS, draw, draw_weather
+from retire_cluster.torture.report import Interrupted, Report, table, told
+from retire_cluster.torture.scenario import AGENTS, draw, draw_weather
 
 PROGRESS_S = 10.0
-_PROMISES = (*JUDGES, "I8", "settling", "server", "logs")
-
-
-class Interrupted(RuntimeError):
-    """SIGTERM came; every process is ended, nothing is proved."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(f"interrupted; logs and databases: {directory}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,38 +29,6 @@ class Options:
     seconds: float | None = None
     agents: int = 24
     keep: bool = False
-
-
-@dataclass
-class Report:
-    """What came of it."""
-
-    seed: int
-    directory: Path
-    episodes: int = 0
-    seconds: float = 0.0
-    faults: Counter[str] = field(default_factory=Counter)
-    counts: Counter[str] = field(default_factory=Counter)
-    endings: Counter[str] = field(default_factory=Counter)
-    violations: list[tuple[int, Violation]] = field(default_factory=list)
-
-    def add(self, history: History) -> list[Violation]:
-        """Judge an episode and count it; its violations."""
-        self.episodes += 1
-        found = judge(history)
-        self.violations += [(history.number, violation) for violation in found]
-        sizes: Counts = count(history)
-        self.counts.update({name: getattr(sizes, name) for name in Counts.__slots__})
-        self.endings.update(story.row.status for story in history.stories if story.row is not None)
-        return found
-
-    def complain(self, promise: str, what: str) -> None:
-        """A violation that belongs to no episode."""
-        self.violations.append((0, Violation(promise, "", what)))
-
-    @property
-    def passed(self) -> bool:
-        return self.episodes > 0 and not self.violations
 
 
 def run(options: Options, say: Callable[[str], None]) -> Report:
@@ -131,6 +90,7 @@ class _Run:
                 task.cancel()
             await asyncio.gather(players, *background, return_exceptions=True)
             self._report.seconds = time.monotonic() - self._began
+            self._report.facts["episodes"] = f"{self._report.episodes} in {self._report.seconds:.0f} s"
 
     async def _players(self) -> None:
         await asyncio.gather(*(self._player(lane) for lane in self._lanes))
@@ -138,7 +98,7 @@ class _Run:
     async def _player(self, lane: Lane) -> None:
         while (number := self._next()) is not None:
             for story in self._report.add(await lane.play(draw(self._options.seed, number))):
-                self._say(_told(number, story))
+                self._say(told(number, story))
 
     def _next(self) -> int | None:
         """The next episode's number while there is to be one."""
@@ -182,39 +142,6 @@ class _Run:
         for log in sorted(self._report.directory.glob("*.log")):
             for line in evidence.errors(log):
                 self._report.complain("logs", f"{log.name} has: {line[:300]}")
-
-
-# --- what is printed ----------------------------------------------------------------------------------------------
-
-
-def table(report: Report) -> list[str]:
-    """The result in lines."""
-    counts = report.counts
-    broken = Counter(violation.promise for _, violation in report.violations)
-    lines = [
-        f"seed                    {report.seed}",
-        f"episodes                {report.episodes} in {report.seconds:.0f} s",
-        f"tasks                   {counts['tasks']} ({_pairs(report.endings)})",
-        f"attempts                {counts['attempts']}",
-        f"executions witnessed    {counts['executions']}",
-        f"duplicate executions    {counts['duplicate_executions']} (allowed)",
-        f"late results kept       {counts['late_results']}",
-        f"duplicate recordings    {broken['recorded twice']} (must be 0)",
-        f"violations              {len(report.violations)} (must be 0)",
-        f"faults                  {sum(report.faults.values())}",
-    ]
-    lines += [f"  {kind:<29} {report.faults[kind]}" for kind in (*FAULTS, *SERVER_FAULTS)]
-    lines += ["judged by", f"  {', '.join(_PROMISES)}"]
-    return [*lines, *(_told(number, violation) for number, violation in report.violations)]
-
-
-def _pairs(counts: Counter[str]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in counts.most_common())
-
-
-def _told(number: int, violation: Violation) -> str:
-    where = f"episode {number}, task {violation.nonce or '-'}"
-    return f"VIOLATION of {violation.promise} in {where}: {violation.what}"
 
 
 __all__ = ["CannotStart", "Interrupted", "Options", "Report", "run", "table"]

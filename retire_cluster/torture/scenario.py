@@ -7,6 +7,7 @@ from typing import Any, Literal
 AGENTS = 2  # of an episode
 SLOTS = 2  # of an agent
 MEMORY_GB = 0.5  # that an agent's tasks may reserve together
+BATCH = 8  # tasks at most that a client of a chaos run submits together
 LEASE_S = 2  # the term of a lease on the scratch cluster, heartbeats every second
 
 # Faults of an agent's connection, of an agent's process, of the client's connection; as the report lists them.
@@ -114,6 +115,34 @@ def _task(chance: random.Random) -> PlannedTask:
         cancel_after=cancel_after,
         retries=chance.random() < 0.3,
         submits_twice=chance.random() < 0.2,
+    )
+
+
+def draw_group(seed: int, number: int) -> tuple[PlannedTask, ...]:
+    """What one client of a chaos run submits at once: mostly one task, now and then a batch."""
+    chance = random.Random(f"{seed}/group/{number}")  # noqa: S311 scenarios, not secrets
+    size = 1 if chance.random() < 0.8 else chance.randint(2, BATCH)
+    return tuple(_crowded_task(chance) for _ in range(size))
+
+
+def _crowded_task(chance: random.Random) -> PlannedTask:
+    """Shorter than an episode's: thousands of them are to pass."""
+    kind = chance.choices(("command", "echo", "sleep", "python_eval"), (10, 8, 4, 1))[0]
+    works = kind == "command"
+    timeout_s, seconds = 30, chance.choice((0, 0.2, chance.uniform(0.3, 2)))
+    if works and chance.random() < 0.03:
+        timeout_s, seconds = 1, 10
+    return PlannedTask(
+        at=0,
+        kind=kind,  # type: ignore[arg-type]  # one of the four above
+        seconds=seconds,
+        exit_code=chance.choices((0, 3), (6, 1))[0] if works else 0,
+        timeout_s=timeout_s,
+        max_retries=chance.choices((0, 1, 2), (3, 1, 1))[0],
+        at_most_once=chance.random() < 0.25,
+        memory_gb=chance.choice((None, None, None, 0.2, 0.3)),
+        cancel_after=_sometimes(chance, 0.12, 0, 2),
+        retries=chance.random() < 0.3,
     )
 
 

@@ -50,6 +50,7 @@ CHECKER = (
     "retire_cluster/torture/checker.py",
     "retire_cluster/torture/history.py",
     "retire_cluster/torture/frames.py",
+    "retire_cluster/torture/logbook.py",
 )
 CHECKER_MAY = ("retire_cluster.protocol.states", "retire_cluster.torture.history")
 WALL_CLOCKS = frozenset(

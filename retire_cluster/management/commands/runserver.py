@@ -20,6 +20,11 @@ Quit the server with CONTROL-C."""
 class Command(DjangoCommand):
     """The checks, the migrations' warning and the reloader are Django's."""
 
+    # Set by Django's `handle` from the argument.
+    addr: str
+    port: str
+    _raw_ipv6: bool
+
     def inner_run(self, *args: Any, **options: Any) -> None:
         """Serve until interrupted."""
         autoreload.raise_last_exception()

@@ -5,6 +5,7 @@ SABOTAGE names which, by commas. The torture has to notice; tests/chaos/test_sab
 
 import importlib.abc
 import importlib.machinery
+import itertools
 import os
 import sys
 import uuid
@@ -82,12 +83,45 @@ def at_most_once_does_not_wait(ledger: Any) -> None:
     ledger.Ledger.assign = eager
 
 
+def answers_leave_before_the_commit(services: Any) -> None:
+    """Every fourth submission is answered, and then its commit fails."""
+    store, turns = services._store, itertools.count(1)
+
+    def hasty(*arguments: Any) -> Any:
+        from django.db import transaction
+
+        with transaction.atomic():
+            submitted = store(*arguments)
+            transaction.set_rollback(next(turns) % 4 == 0)
+        return submitted
+
+    services._store = hasty
+
+
+def ends_are_recorded_again(lifecycle: Any) -> None:
+    """The end of a task is stored, and at once stored anew with another time."""
+    flush = lifecycle.Ledger.flush
+
+    def twice(self: Any) -> None:
+        from datetime import timedelta
+
+        from django.db.models import F
+
+        flush(self)
+        ended = lifecycle.Task.objects.filter(id__in=self.finished)
+        ended.update(finished_at=F("finished_at") + timedelta(seconds=1))
+
+    lifecycle.Ledger.flush = twice
+
+
 SABOTAGE: dict[str, tuple[str, Patch]] = {
     "more_retries_than_allowed": ("tasks.rules", more_retries_than_allowed),
     "ends_can_be_reopened": ("tasks.rules", ends_can_be_reopened),
     "keys_are_forgotten": ("tasks.idempotency", keys_are_forgotten),
     "cancels_are_confirmed_unseen": ("retire_cluster.agent.ledger", cancels_are_confirmed_unseen),
     "time_limits_are_ignored": ("retire_cluster.agent.execution.executor", time_limits_are_ignored),
+    "answers_leave_before_the_commit": ("tasks.services", answers_leave_before_the_commit),
+    "ends_are_recorded_again": ("tasks.lifecycle", ends_are_recorded_again),
     "capacity_is_ignored": ("tasks.scheduling.planner", capacity_is_ignored),
     "at_most_once_does_not_wait": ("retire_cluster.agent.ledger", at_most_once_does_not_wait),
 }

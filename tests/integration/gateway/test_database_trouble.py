@@ -5,8 +5,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import InternalError, OperationalError, connection
+from django.db import InternalError, OperationalError
 
 from clusterconfig import services as config
 from clusterconfig.audit import SYSTEM
@@ -30,32 +31,48 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return Cluster()
 
 
-def fail_once(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, *, usable: bool) -> None:
-    """The next transaction ends as PostgreSQL ends one that was idle for too long."""
+def fail_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Exception | None
+) -> None:
+    """The next transaction ends with an error of Django's for one of the driver's."""
     commit = cluster.committer._commit
 
     def failing(*inputs: object, **flags: bool) -> Effects | None:
         monkeypatch.setattr(cluster.committer, "_commit", commit)
-        raise InternalError("terminating connection due to idle-in-transaction timeout")
+        raise error from cause
 
     monkeypatch.setattr(cluster.committer, "_commit", failing)
-    monkeypatch.setattr(connection, "is_usable", lambda: usable)
 
 
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (InternalError("idle in transaction"), psycopg.errors.IdleInTransactionSessionTimeout()),
+        (OperationalError("deadlock detected"), psycopg.errors.DeadlockDetected()),
+        (OperationalError("terminating connection"), psycopg.errors.AdminShutdown()),
+    ],
+)
 def test_a_transaction_the_database_ended_is_tried_again(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Exception
 ) -> None:
     link = cluster.join("alice")
-    fail_once(cluster, monkeypatch, usable=False)
+    fail_once(cluster, monkeypatch, error, cause)
     cluster.say(link, wire.Heartbeat())
     assert sent(link, wire.HeartbeatAck)
 
 
-def test_an_internal_error_on_a_living_connection_is_a_defect(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+def test_a_deadlock_is_no_absent_database(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     link = cluster.join("alice")
-    fail_once(cluster, monkeypatch, usable=True)
+    fail_once(cluster, monkeypatch, OperationalError("deadlock"), psycopg.errors.DeadlockDetected())
+    cluster.say(link, wire.Heartbeat())
+    assert "does not answer" not in caplog.text
+
+
+def test_any_other_internal_error_is_a_defect(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = cluster.join("alice")
+    fail_once(cluster, monkeypatch, InternalError("broken"), psycopg.errors.InternalError_())
     with pytest.raises(InternalError):
         cluster.say(link, wire.Heartbeat())
 
@@ -130,7 +147,25 @@ def test_signs_of_life_that_cannot_be_written_are_written_later(
         raise OperationalError("connection refused")
 
     monkeypatch.setattr(presence, "_write", failing)
-    cluster.committer._flush_presence()
+    cluster.committer._keep_measured()
     monkeypatch.setattr(presence, "_write", write)
-    cluster.committer._flush_presence()
+    cluster.committer._keep_measured()
     assert Presence.objects.get().metrics["cpu_percent"] == 12.5
+
+
+def test_signs_of_life_the_database_did_not_take_come_later(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presence.forget("alice")
+    link = cluster.join("alice")
+    cluster.say(link, wire.Heartbeat())
+
+    def fail() -> None:
+        raise InternalError("idle in transaction")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(presence, "write_transaction", fail)
+        cluster.committer._keep_measured()
+    assert Presence.objects.get(device_id="alice").heartbeats == 0
+    cluster.committer._keep_measured()
+    assert Presence.objects.get(device_id="alice").heartbeats == 1

@@ -231,6 +231,9 @@ BROKEN: dict[str, dict[str, History]] = {
         "it runs for ever": story(row=row(status="running", finished_at=None), seen=()),
         "it has no end time": story(row=row(finished_at=None)),
         "no attempt decided": story(row=row(result_attempt="")),
+        "an attempt is live beyond the end": story(
+            attempts=(first(), second(state="running", ended_at=None)), seen=()
+        ),
         "an attempt decided that ended otherwise": story(row=row(result_attempt=A)),
         "an attempt of an earlier round decided": replace(
             RETRIED,
@@ -272,6 +275,10 @@ BROKEN: dict[str, dict[str, History]] = {
         ),
         "an end stored twice": changed(
             *changes("queued", "running", "failed", "queued", "running", "failed")
+        ),
+        "an end stored over another": changed(
+            *changes("queued", "running", "success"),
+            Change(id="t1", old="success", new="success", round=1),
         ),
         "an end that changed": story(
             seen=(seen(108.0, "failed", completed_at="107"), seen(109.0, "success", **END))
@@ -390,6 +397,10 @@ def test_no_judge_could_be_left_out(promise: str, number: int, monkeypatch: pyte
 
 
 EXCUSES: dict[str, tuple[str, Callable[[], History]]] = {
+    "I3: times of several processes": (
+        "I3",
+        lambda: replace(BROKEN["I3"]["two attempts at once"], clock_s=1.0),
+    ),
     "I5: a restart of the server": (
         "I5",
         lambda: replace(

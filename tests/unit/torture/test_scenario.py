@@ -2,11 +2,13 @@
 
 from retire_cluster.torture.scenario import (
     AGENTS,
+    BATCH,
     FAULTS,
     MEMORY_GB,
     SERVER_FAULTS,
     body,
     draw,
+    draw_group,
     draw_weather,
     expected,
 )
@@ -50,3 +52,16 @@ def test_a_submission_carries_its_nonce_and_what_its_success_must_be() -> None:
         assert sent["metadata"] == {"nonce": "1.0"}
         assert sent["requirements"]["required_tags"] == ["lane-1"]
         assert (expected(task, "1.0") is None) == (kind == "command")
+
+
+def test_a_crowd_submits_alone_and_in_batches_everything_a_task_may_be() -> None:
+    groups = [draw_group(1, number) for number in range(MANY)]
+    tasks = [task for group in groups for task in group]
+    assert draw_group(1, 7) == groups[7]
+    assert {len(group) for group in groups} == set(range(1, BATCH + 1))
+    assert {task.kind for task in tasks} == {"command", "echo", "sleep", "python_eval"}
+    for wish in ("at_most_once", "retries", "max_retries", "exit_code", "memory_gb"):
+        assert {bool(getattr(task, wish)) for task in tasks} == {True, False}, wish
+    assert any(task.cancel_after is not None for task in tasks)
+    assert any(task.seconds > task.timeout_s for task in tasks)
+    assert all(task.memory_gb is None or task.memory_gb <= MEMORY_GB for task in tasks)
