@@ -12,6 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
+# For goals that do not need each other and leave processors idle: what each says comes as a whole.
+AT_ONCE := $(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 SOURCES := retire_cluster devices tasks clusterconfig tests manage.py
 LOCKS := requirements.txt requirements-dev.txt
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras \
@@ -19,7 +21,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-postgres test-redis test-packaging test-browser test-fuzz test-production test-chaos check fmt lock openapi clean
+.PHONY: help run test test-fast test-postgres test-redis test-packaging test-browser test-fuzz test-production test-chaos check check-types check-rest fmt lock openapi clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +29,8 @@ help: ## show this list
 run: $(VENV)/.installed-api ## a working cluster on this machine, one task through it; Ctrl-C stops (ARGS="--host 0.0.0.0")
 	@exec $(BIN)/retire-cluster-api --hello $(ARGS)
 
-test: test-fast test-postgres test-redis test-packaging ## every test that needs neither a browser nor Node
+test: test-fast ## every test that needs neither a browser nor Node
+	@+$(AT_ONCE) test-postgres test-redis test-packaging
 
 test-fast: $(VENV)/.installed-test ## unit, architecture, contract, integration (SQLite) and end-to-end tests (ARGS="-k name")
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
@@ -59,9 +62,14 @@ test-chaos: $(VENV)/.installed-test ## the delivery guarantees under faults, in 
 	$(BIN)/python -m pytest $(PARALLEL) tests/chaos
 
 check: $(VENV)/.installed-dev ## format, lint, types, layers, migrations, deployment checks, lock files
+	@+$(AT_ONCE) check-types check-rest
+
+check-types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+check-rest: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export RETIRE_CLUSTER_DATA_DIR="$$data" && set -x && \
 		$(BIN)/python manage.py makemigrations --check --dry-run && \
@@ -101,8 +109,9 @@ $(VENV)/.installed-%: pyproject.toml $(LOCKS) | $(BIN)/python
 	@echo "installing into $(VENV) (extras: $(EXTRAS_$*))"
 	@grep -hv '^-e' $(LOCKS) > $(VENV)/constraints.txt # pip takes no editable project among constraints
 	@$(PIP) --constraint $(VENV)/constraints.txt --editable '.[$(EXTRAS_$*)]'
-	@touch $@
+	@touch $(foreach set,$(subst $(COMMA), ,$(EXTRAS_$*)),$(VENV)/.installed-$(set))
 
+COMMA := ,
 EXTRAS_api := api
 EXTRAS_test := api,test
 EXTRAS_dev := api,test,dev
