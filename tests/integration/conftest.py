@@ -10,6 +10,6 @@ PERMISSIONS = "django.contrib.auth.management.create_permissions"  # the name Dj
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None) -> None:
-    """Django fills in permissions and content types each time: that took longer than most tests, and none reads them."""
+    """Django makes permissions and content types anew each time: longer than most tests, and none reads them."""
     assert post_migrate.disconnect(create_contenttypes)
     assert post_migrate.disconnect(create_permissions, dispatch_uid=PERMISSIONS)
