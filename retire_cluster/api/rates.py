@@ -15,9 +15,6 @@ import limits
 from limits.errors import StorageError
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
-from redis import ConnectionPool
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 OFF = "off"
 MAX_AMOUNT = 100_000  # calls of one window: each is remembered until it leaves the window
@@ -141,6 +138,11 @@ class RedisStore:
     """Counts in Redis, exact across processes; counts of its own, and one line in the log, while Redis is away."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+        # Here, because most servers have no Redis, and loading its client is a tenth of their start.
+        from redis import ConnectionPool
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         pool = ConnectionPool.from_url(
             url,
             socket_timeout=REDIS_TIMEOUT_S,

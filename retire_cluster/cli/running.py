@@ -1,6 +1,7 @@
 """How a server command runs: one line and exit code 2 for what cannot start, 1 for a part that died."""
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -14,7 +15,11 @@ def setup_django() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "retire_cluster.settings")
     import django
 
+    # What is loaded now stays: looking for garbage in it takes a tenth of the start, and of each later search.
+    gc.disable()
     django.setup()
+    gc.freeze()
+    gc.enable()
 
 
 def run(program: str, start: Callable[[], None]) -> int:

@@ -3,11 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from retire_cluster import datadir
 from retire_cluster.tls import Certificate
 
@@ -28,6 +23,12 @@ def ensure(directory: Path) -> Certificate:
 
 
 def _make() -> tuple[str, str]:
+    # Here, because it is needed once in a cluster's life, and never on loopback.
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "retire-cluster gateway")])
     start = datetime(2020, 1, 1, tzinfo=UTC)  # a fixed past date: this machine's clock may be wrong as well

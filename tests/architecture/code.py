@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,13 @@ def sources(*places: str) -> list[Source]:
         assert target.exists(), f"{place} does not exist any more; adapt the test that names it"
         files += sorted(target.rglob("*.py")) if target.is_dir() else [target]
     wanted = [file for file in files if "migrations" not in file.parts]
-    return [Source.parse(str(file.relative_to(ROOT)), file.read_text()) for file in wanted]
+    return [_parsed(file) for file in wanted]
+
+
+@cache
+def _parsed(file: Path) -> Source:
+    """Nearly every rule reads nearly every file."""
+    return Source.parse(str(file.relative_to(ROOT)), file.read_text())
 
 
 def dotted(node: ast.expr) -> str:

@@ -1,14 +1,18 @@
 """Real processes: a server and agents in directories of their own, on ports nobody else has."""
 
+import atexit
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ import httpx
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 60.0
+DATABASE = "retire-cluster.sqlite3"
 
 
 def free_port() -> int:
@@ -45,6 +50,17 @@ def clean_environment() -> dict[str, str]:
         for key, value in os.environ.items()
         if not key.startswith(("RETIRE_CLUSTER_", "DJANGO_", "PYTEST_"))
     }
+
+
+@cache
+def migrated_database() -> Path:
+    """An empty database file, made once for all clusters of this process: migrating takes as long as starting."""
+    directory = tempfile.TemporaryDirectory(prefix="retire-cluster-migrated-")
+    atexit.register(directory.cleanup)
+    environment = {**clean_environment(), "RETIRE_CLUSTER_DATA_DIR": directory.name}
+    command = [BIN / "retire-cluster-manage", "migrate", "--verbosity", "0"]
+    subprocess.run(command, env=environment, check=True)
+    return Path(directory.name) / DATABASE
 
 
 class Process:
@@ -97,27 +113,36 @@ class Cluster:
         self.directory = directory
         self.directory.mkdir(exist_ok=True)
         self.variables: dict[str, str] = {}  # for every process
-        self.lives = 1  # another one is another, empty data directory
+        self.lives = 1  # another one is another data directory
+        self.first_start = False  # of a server there: it migrates an empty data directory itself
         self.port, self.gateway_port = free_port(), free_port()
         self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=70)
         self.processes: list[Process] = []
-        self._agents = 0
+        self._agents: list[Process] = []
 
     def start(self, *flags: str) -> Process:
         """Start the server and wait until it is healthy."""
+        self._provide_database()
         arguments = ("--port", str(self.port), "--cluster-port", str(self.gateway_port), "--no-rate-limit")
-        server = self._spawn(
+        self.server = self._spawn(
             "server", "retire-cluster-api", *arguments, "--data-dir", str(self.data_dir), *flags
         )
         until(lambda: self.api.get("/health").status_code == 200, "the server's health")
-        return server
+        return self.server
 
     @property
     def data_dir(self) -> Path:
         return self.directory / f"server-data-{self.lives}"
 
+    def _provide_database(self) -> None:
+        if self.first_start or (self.data_dir / DATABASE).exists():
+            return
+        self.data_dir.mkdir(mode=0o700, exist_ok=True)
+        shutil.copy(migrated_database(), self.data_dir)
+
     def start_gateway(self, *flags: str) -> Process:
         """Start a gateway alone and wait until it listens."""
+        self._provide_database()
         where = ("--host", "127.0.0.1", "--port", str(self.gateway_port), "--data-dir", str(self.data_dir))
         gateway = self._spawn("gateway", "retire-cluster-main", *where, *flags)
         address = f"http://127.0.0.1:{self.gateway_port}/node/health"
@@ -127,10 +152,9 @@ class Cluster:
     def join(self, device_id: str, *flags: str, token: str = "") -> Process:
         """Start an agent with the token the server left for local tools."""
         token = token or (self.data_dir / "join-token").read_text().strip()
-        self._agents += 1
         where = ("--join", f"127.0.0.1:{self.gateway_port}", "--data-dir", str(self.directory / device_id))
-        return self._spawn(
-            f"{device_id}-{self._agents}",
+        agent = self._spawn(
+            f"{device_id}-{len(self._agents) + 1}",
             "retire-cluster-worker",
             *where,
             "--device-id",
@@ -139,6 +163,14 @@ class Cluster:
             token,
             *flags,
         )
+        self._agents.append(agent)
+        return agent
+
+    def end_agents(self) -> None:
+        """Leave the server alone, for the next test."""
+        for agent in self._agents:
+            agent.kill()
+        until(lambda: not self.get("devices?status=online"), "all devices to be offline")
 
     def _spawn(self, name: str, command: str, *arguments: str) -> Process:
         environment = {**clean_environment(), **self.variables}
@@ -176,8 +208,9 @@ class Cluster:
 
 
 @contextmanager
-def running(directory: Path, *flags: str) -> Iterator[Cluster]:
+def running(directory: Path, *flags: str, first_start: bool = False) -> Iterator[Cluster]:
     cluster = Cluster(directory)
+    cluster.first_start = first_start
     try:
         cluster.start(*flags)
         yield cluster

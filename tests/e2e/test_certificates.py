@@ -53,14 +53,14 @@ def shown(port: int) -> str:
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
 
 
-@pytest.fixture
-def pki(tmp_path: Path) -> Pki:
-    return Pki(tmp_path)
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki"))
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, pki: Pki) -> Iterator[SecureCluster]:
-    found = SecureCluster(tmp_path / "cluster")
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[SecureCluster]:
+    found = SecureCluster(tmp_path_factory.mktemp("secure") / "cluster")
     try:
         found.start("--no-local-node", *pki.flags)
         yield found
@@ -91,7 +91,7 @@ def test_a_renewed_certificate_is_taken_without_a_restart(cluster: SecureCluster
 def test_a_broken_certificate_changes_nothing(cluster: SecureCluster, pki: Pki) -> None:
     old = both(cluster)
     pki.key.write_text("no key\n")
-    until(lambda: "cannot be used, the old one stays" in cluster.processes[0].said(), "a warning")
+    until(lambda: "cannot be used, the old one stays" in cluster.server.said(), "a warning")
     assert both(cluster) == old
     new = pki.renew()
     until(lambda: both(cluster) == {new}, "the repaired pair to be taken")
@@ -114,7 +114,7 @@ def test_somebody_in_between_is_not_trusted(cluster: SecureCluster, pki: Pki, tm
     """A second cluster at the first one's address: it shows another certificate and knows no device of it."""
     agent = cluster.join("wary")
     cluster.online("wary")
-    cluster.processes[0].kill()
+    cluster.server.kill()
     impostor = SecureCluster(tmp_path / "impostor")
     impostor.gateway_port = cluster.gateway_port
     other = Pki(_made(tmp_path / "other"))
@@ -124,6 +124,8 @@ def test_somebody_in_between_is_not_trusted(cluster: SecureCluster, pki: Pki, tm
         assert impostor.get("devices") == []
     finally:
         impostor.stop()
+        cluster.start("--no-local-node", *pki.flags)
+    cluster.online("wary")
 
 
 def _made(directory: Path) -> Path:

@@ -10,9 +10,9 @@ import pytest
 from tests.e2e.cluster import BIN, Cluster, free_port, join_command, running, until
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with running(tmp_path) as found:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running(tmp_path_factory.mktemp("cluster")) as found:
         yield found
 
 
@@ -23,7 +23,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def test_the_first_result_comes_with_the_start(tmp_path: Path) -> None:
-    with running(tmp_path, "--hello") as cluster:
+    with running(tmp_path, "--hello", first_start=True) as cluster:
         (server,) = cluster.processes
         until(lambda: "Hello World" in server.said(), "the first result")
         assert '{"echo": {"message": "Hello World"}}' in server.said()
@@ -31,7 +31,7 @@ def test_the_first_result_comes_with_the_start(tmp_path: Path) -> None:
 
 
 def test_a_second_device_takes_over_from_one_that_died(cluster: Cluster) -> None:
-    command = join_command(cluster.processes[0].said())
+    command = join_command(cluster.server.said())
     token = command[command.index("--token") + 1]
     second = cluster.join("second", "--tags", "spare", token=token)
     cluster.online("second")
@@ -48,7 +48,7 @@ def test_a_second_device_takes_over_from_one_that_died(cluster: Cluster) -> None
 def test_nothing_is_lost_when_the_server_is_killed(cluster: Cluster) -> None:
     sleeping = [cluster.submit("sleep", {"duration": 2}) for _ in range(2)]
     queued = [cluster.submit("sleep", {"duration": 0.01}) for _ in range(100)]
-    cluster.processes[0].kill()
+    cluster.server.kill()
     cluster.start()
     outcomes = Counter(cluster.ended(task)["status"] for task in [*sleeping, *queued])
     assert outcomes == {"success": 102}

@@ -11,24 +11,26 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import Cluster, until
+from tests.e2e.cluster import Cluster, running, until
 
 LEASE_S = 2
 BUSY_S = 12  # several leases of the busy device
 SHARE_MB = 512
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running(tmp_path_factory.mktemp("cluster"), "--no-local-node") as found:
+        found.api.headers["X-API-Key"] = (found.data_dir / "api-key").read_text().strip()
+        yield found
+
+
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A server whose devices beat each second."""
-    cluster = Cluster(tmp_path / "cluster")
-    try:
-        cluster.start("--no-local-node")
-        cluster.api.headers["X-API-Key"] = (cluster.data_dir / "api-key").read_text().strip()
-        beat(cluster, max_missed=LEASE_S)
-        yield cluster
-    finally:
-        cluster.stop()
+def cluster(server: Cluster) -> Iterator[Cluster]:
+    """A server without devices; those that join beat each second."""
+    beat(server, max_missed=LEASE_S)
+    yield server
+    server.end_agents()
 
 
 def beat(cluster: Cluster, *, max_missed: int) -> None:
@@ -77,28 +79,31 @@ def results_on(directory: Path) -> list[str]:
 
 @pytest.mark.parametrize("crashes", [False, True], ids=["agent stays", "agent is killed, too"])
 @pytest.mark.parametrize("policy", ["requeue", "fail"])
-def test_a_result_made_while_the_server_is_down_arrives(cluster: Cluster, crashes: bool, policy: str) -> None:
-    agent = cluster.join("alone")
-    cluster.online("alone")
-    go, ran = cluster.directory / "go", cluster.directory / "ran"
+def test_a_result_made_while_the_server_is_down_arrives(
+    cluster: Cluster, tmp_path: Path, crashes: bool, policy: str
+) -> None:
+    device = f"{policy}-{crashes}"
+    agent = cluster.join(device)
+    cluster.online(device)
+    go, ran = tmp_path / "go", tmp_path / "ran"
     work = f"echo run >> '{ran}'; while [ ! -e '{go}' ]; do sleep 0.05; done; echo done"
     task = cluster.submit("command", {"command": work}, requirements={"on_device_loss": policy})
     until(ran.exists, "the work to begin")
     until(lambda: status(cluster, task)["status"] == "running", "the server to know")
 
-    cluster.processes[0].kill()
+    cluster.server.kill()
     go.touch()
-    (kept,) = until(lambda: results_on(cluster.directory / "alone"), "the result on the device's disk")
+    (kept,) = until(lambda: results_on(cluster.directory / device), "the result on the device's disk")
     if crashes:
         agent.kill()
-        agent = cluster.join("alone")
-    assert results_on(cluster.directory / "alone") == [kept]
+        agent = cluster.join(device)
+    assert results_on(cluster.directory / device) == [kept]
     cluster.start("--no-local-node")
 
     ended = cluster.ended(task)
     assert (ended["status"], ended["result"]["stdout"]) == ("success", "done\n")
     assert [attempt["outcome"] for attempt in ended["attempts"]] == ["success"]
-    until(lambda: not results_on(cluster.directory / "alone"), "the acknowledgement")
+    until(lambda: not results_on(cluster.directory / device), "the acknowledgement")
     assert ran.read_text() == "run\n"
     assert agent.alive()
 

@@ -20,6 +20,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
     cluster = Cluster(tmp_path / "cluster")
     try:
         if request.param == "two processes":
+            cluster.first_start = True
             cluster.start_gateway("--insecure-plain")
         cluster.start("--no-local-node")
         cluster.api.headers["X-API-Key"] = (cluster.data_dir / "api-key").read_text().strip()

@@ -68,6 +68,7 @@ def test_a_busy_server_stops_in_time_and_leaves_nothing_behind(how: signal.Signa
 
 def test_the_gateway_alone_stops_as_quickly(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path)
+    cluster.first_start = True
     try:
         gateway = cluster.start_gateway()
         cluster.join("helper")

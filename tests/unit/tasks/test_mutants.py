@@ -184,15 +184,20 @@ DEADLINE_MUTANTS: tuple[tuple[Patch, Budget, Work, str], ...] = (
 def test_a_rule_of_the_deadlines_taken_away_is_noticed(
     mutate: Patch, budget: Budget, work: Work, promise: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = model.initial(REQUEUE, budget, work)
-    model.check_settling(model.explore(start))
     mutate(monkeypatch)
     with pytest.raises(model.Violation, match=promise):
-        model.check_settling(model.explore(start))
+        model.check_settling(model.explore(model.initial(REQUEUE, budget, work)))
 
 
-@pytest.mark.parametrize(
-    ("policy", "budget"), sorted({(policy, budget) for _, policy, budget, _ in MUTANTS}), ids=str
-)
-def test_with_the_rules_in_place_the_same_explorations_pass(policy: DeviceLossPolicy, budget: Budget) -> None:
-    model.check_settling(model.explore(model.initial(policy, budget)))
+Start = tuple[DeviceLossPolicy, Budget, Work]
+BROKEN: set[Start] = {(policy, budget, "ends") for _, policy, budget, _ in MUTANTS}
+BROKEN |= {(REQUEUE, budget, work) for _, budget, work, _ in DEADLINE_MUTANTS}
+ELSEWHERE: set[Start] = {*model.DEADLINES, *((policy, budget, "ends") for policy, budget in model.QUICK)}
+
+
+# The rest passes in test_model.py.
+@pytest.mark.parametrize(("policy", "budget", "work"), sorted(BROKEN - ELSEWHERE), ids=str)
+def test_with_the_rules_in_place_the_same_explorations_pass(
+    policy: DeviceLossPolicy, budget: Budget, work: Work
+) -> None:
+    model.check_settling(model.explore(model.initial(policy, budget, work)))

@@ -1,0 +1,15 @@
+"""A database whose tests commit, and which is emptied after each of them."""
+
+import pytest
+from django.contrib.auth.management import create_permissions
+from django.contrib.contenttypes.management import create_contenttypes
+from django.db.models.signals import post_migrate
+
+PERMISSIONS = "django.contrib.auth.management.create_permissions"  # the name Django connects it under
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> None:
+    """Django makes permissions and content types anew each time: longer than most tests, and none reads them."""
+    assert post_migrate.disconnect(create_contenttypes)
+    assert post_migrate.disconnect(create_permissions, dispatch_uid=PERMISSIONS)
