@@ -1,7 +1,7 @@
 """`/health`: three components, each really asked, and the services they stand on."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import DatabaseError
@@ -58,7 +58,7 @@ def _beside_others(gateway: probe.GatewayFacts) -> probe.GatewayFacts:
     if not living:
         return gateway
     reason = f"{gateway.reason}; {living} other{'s do' if living > 1 else ' does'} the work meanwhile"
-    return replace(gateway, status=DEGRADED, scheduler=HEALTHY, reason=reason)
+    return probe.GatewayFacts(DEGRADED, HEALTHY, reason)
 
 
 def _worst_of(found: dict[str, Any], *names: str) -> str:
