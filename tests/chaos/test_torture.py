@@ -61,11 +61,11 @@ def test_the_end_of_its_time_ends_it(tmp_path: Path) -> None:
     ],
 )
 def test_ended_by_a_signal_it_leaves_no_process_behind(
-    tmp_path: Path, flags: tuple[str, ...], processes: int
+    place: Path, flags: tuple[str, ...], processes: int
 ) -> None:
     environment = clean_environment() | {
-        "TMPDIR": str(tmp_path),
-        "RETIRE_CLUSTER_DATA_DIR": str(tmp_path / "real"),
+        "TMPDIR": str(place),
+        "RETIRE_CLUSTER_DATA_DIR": str(place / "real"),
     }
     command = [sys.executable, "manage.py", "torture", *flags, "--agents", "4"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as running:
