@@ -62,8 +62,8 @@ def run(options: Options, say: Callable[[str], None]) -> Report:
     return report
 
 
-def _leave(number: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+def _leave(_: int, __: FrameType | None) -> None:
+    raise asyncio.CancelledError
 
 
 class _Run:
@@ -72,10 +72,7 @@ class _Run:
         self._report = report
         self._shape = shape
         self._say = say
-        self._crowd: Crowd | None = None
-        self._killer = Killer(
-            options.seed, shape, options.pause_s, lambda: self._crowd.over if self._crowd else 0
-        )
+        self._killer = Killer(options.seed, shape, options.pause_s)
         self._unsettled: list[str] = []
         self._began = time.monotonic()
 
@@ -100,9 +97,8 @@ class _Run:
         """All tasks, while the killer is at work; a part that does not come back ends it."""
         self._began = time.monotonic()
         crowd = Crowd(self._options.seed, self._options.tasks, self._roaming(), self._report.directory)
-        self._crowd = crowd
         watching = asyncio.create_task(self._killer.watch())
-        killing = asyncio.create_task(self._killer.run())
+        killing = asyncio.create_task(self._killer.run(lambda: crowd.over))
         telling = asyncio.create_task(self._progress(crowd))
         playing = asyncio.ensure_future(crowd.run())
         try:

@@ -20,28 +20,28 @@ RESTS_S = {"agent": (0.5, 3.0), "server": (3.0, 10.0)}
 class Killer:
     """Draws blow after blow from the seed. What he hits is left alone until it is up again."""
 
-    def __init__(self, seed: int, shape: Shape, pause_s: float, done: Callable[[], int]) -> None:
-        """`pause_s`: between two blows, on average. `done`: how many tasks have ended."""
+    def __init__(self, seed: int, shape: Shape, pause_s: float) -> None:
+        """`pause_s`: between two blows, on average."""
         self.struck: list[Struck] = []
         self.ended: list[tuple[float, str]] = []  # when, and what ended without having been killed
         self._seed = seed
         self._shape = shape
         self._pause_s = pause_s
-        self._done = done
         self._busy: set[str] = set()
         self._resting: set[str] = set()
         self._agents = frozenset(node.name for node in shape.nodes)
         self._under_way: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        """Hurt it until cancelled. Raises CannotStart when something does not come back."""
+    async def run(self, count_ended: Callable[[], int]) -> None:
+        """Hurt it until cancelled, as long as tasks end. Raises CannotStart when something does not come back."""
         kinds = self._shape.blows()
-        done, in_vain = 0, 0
+        ended, in_vain = 0, 0
         for number in itertools.count(1):
             chance = Random(f"{self._seed}/blow/{number}")  # noqa: S311 scenarios, not secrets
             await asyncio.sleep(chance.uniform(0, 2 * self._pause_s))
             self._collect()
-            done, in_vain = self._done(), in_vain + 1 if self._done() == done else 0
+            in_vain = in_vain + 1 if count_ended() == ended else 0
+            ended = count_ended()
             blow = chance.choices(kinds, [kind.weight for kind in kinds])[0]
             victims = [name for name in blow.victims if name not in self._busy | self._resting]
             if victims and len(self._busy) < MOST_AT_ONCE and in_vain < MOST_IN_VAIN:

@@ -1,6 +1,8 @@
 """The two shapes that chaos is brought upon: everything in one process on SQLite, and one process for each part."""
 
 import asyncio
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -38,7 +40,7 @@ class Blow:
     seconds: tuple[float, float] = DOWN_S
 
 
-class Shape:
+class Shape(ABC):
     """A cluster in a directory of its own. What differs says a subclass: its parts and their ports."""
 
     clock_s = 0.0  # by which the times of its rows may be wrong
@@ -66,8 +68,9 @@ class Shape:
         return [free_port()], [free_port()]
 
     @property
+    @abstractmethod
     def archive(self) -> Archive:
-        raise NotImplementedError
+        """Reads its database."""
 
     def blows(self) -> list[Blow]:
         """What may happen to it."""
@@ -109,12 +112,12 @@ class Shape:
         name: str,
         arguments: Sequence[str],
         *,
-        program: str = "",
+        program: str = sys.executable,
         variables: Mapping[str, str] = MappingProxyType({}),
         is_up: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        more = {"program": program} if program else {}
-        process = Managed([*arguments], self._directory / f"{name}.log", variables=variables, **more)
+        log = self._directory / f"{name}.log"
+        process = Managed([*arguments], log, program=program, variables=variables)
         self.parts[name] = Part(name, process, is_up)
 
     def _deaths(self, *names: str) -> dict[str, Strike]:
@@ -214,8 +217,11 @@ class Production(Shape):
         log = self._directory / "migrate.log"
         migrate = Managed(["-c", MANAGE, "migrate"], log, variables=self._variables)
         migrate.start()
-        while migrate.exit_code is None:
-            await asyncio.sleep(0.1)
+        try:
+            while migrate.exit_code is None:
+                await asyncio.sleep(0.1)
+        finally:
+            migrate.kill()
         if migrate.exit_code:
             raise CannotStart(f"the database could not be migrated; see {log}")
         await super()._start_parts()

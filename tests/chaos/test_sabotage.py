@@ -32,11 +32,11 @@ BROKEN_IN_THE_CROWD = {
 
 
 def torture_of_broken_code(
-    tmp_path: Path, broken: Mapping[str, str], *flags: str
+    place: Path, broken: Mapping[str, str], *flags: str
 ) -> subprocess.CompletedProcess[str]:
     environment = clean_environment() | {
-        "RETIRE_CLUSTER_DATA_DIR": str(tmp_path),
-        "TMPDIR": str(tmp_path),
+        "RETIRE_CLUSTER_DATA_DIR": str(place),
+        "TMPDIR": str(place),
         "SABOTAGE": ",".join(broken),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(SABOTEUR)]),
     }
@@ -51,19 +51,19 @@ def assert_all_are_named(done: subprocess.CompletedProcess[str], broken: Mapping
 
 
 @pytest.mark.timeout(900)
-def test_every_broken_promise_is_named_and_the_exit_code_says_so(tmp_path: Path) -> None:
-    done = torture_of_broken_code(tmp_path, BROKEN, "--episodes", "48", "--agents", "32")
+def test_every_broken_promise_is_named_and_the_exit_code_says_so(place: Path) -> None:
+    done = torture_of_broken_code(place, BROKEN, "--episodes", "48", "--agents", "32")
     assert_all_are_named(done, BROKEN)
-    (kept,) = tmp_path.glob("retire-cluster-torture-*")
+    (kept,) = place.glob("retire-cluster-torture-*")
     assert f"logs and databases: {kept}" in done.stdout
     assert (kept / "server.log").exists()
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("shape", "log"), [("embedded", "server.log"), ("production", "gateway-2.log")])
-def test_a_chaos_run_names_what_is_broken_in_its_shape(tmp_path: Path, shape: str, log: str) -> None:
-    done = torture_of_broken_code(tmp_path, BROKEN_IN_THE_CROWD, "--shape", shape, "--tasks", "40")
+def test_a_chaos_run_names_what_is_broken_in_its_shape(place: Path, shape: str, log: str) -> None:
+    done = torture_of_broken_code(place, BROKEN_IN_THE_CROWD, "--shape", shape, "--tasks", "40")
     assert_all_are_named(done, BROKEN_IN_THE_CROWD)
-    (kept,) = tmp_path.glob("retire-cluster-chaos-*")
+    (kept,) = place.glob("retire-cluster-chaos-*")
     assert f"logs and databases: {kept}" in done.stdout
     assert (kept / log).exists()

@@ -53,15 +53,24 @@ def test_the_end_of_its_time_ends_it(tmp_path: Path) -> None:
     assert (kept / "server" / "retire-cluster.sqlite3").exists()
 
 
-def test_ended_by_a_signal_it_leaves_no_process_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "processes"),
+    [
+        (("--episodes", "50"), 5),  # a server and four agents
+        (("--shape", "production"), 8),  # amid the start: PostgreSQL, Redis, gateways, API, Celery
+    ],
+)
+def test_ended_by_a_signal_it_leaves_no_process_behind(
+    place: Path, flags: tuple[str, ...], processes: int
+) -> None:
     environment = clean_environment() | {
-        "TMPDIR": str(tmp_path),
-        "RETIRE_CLUSTER_DATA_DIR": str(tmp_path / "real"),
+        "TMPDIR": str(place),
+        "RETIRE_CLUSTER_DATA_DIR": str(place / "real"),
     }
-    command = [sys.executable, "manage.py", "torture", "--episodes", "50", "--agents", "4"]
+    command = [sys.executable, "manage.py", "torture", *flags, "--agents", "4"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as running:
         whole = psutil.Process(running.pid)
-        until(lambda: len(whole.children()) >= 5, "a server and four agents")
+        until(lambda: len(whole.children()) >= processes, "its processes")
         children = whole.children(recursive=True)
         running.terminate()
         assert "interrupted; logs and databases:" in running.communicate(timeout=60)[1]
