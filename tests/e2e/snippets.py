@@ -72,6 +72,14 @@ curl -H "X-API-Key: your-secret-key" http://localhost:8081/api/v1/cluster/config
 curl -H "Authorization: Bearer your-secret-key" http://localhost:8081/api/v1/cluster/config
 """
 
+WEBSOCKET = """\
+const ws = new WebSocket('ws://localhost:8081/ws');
+ws.onmessage = (event) => {
+const update = JSON.parse(event.data);
+console.log('Cluster update:', update);
+};
+"""
+
 
 def at(port: int, text: str) -> str:
     """The snippet for a server on another port: the only thing that is changed."""

@@ -1,8 +1,11 @@
 """The plain Django way: migrate, createsuperuser, runserver, and the gateway beside it on one SQLite file."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+
+from websockets.sync.client import connect
 
 from tests.e2e.cluster import BIN, Cluster, Process, clean_environment, until
 
@@ -66,6 +69,13 @@ def test_runserver_and_the_gateway_share_one_file(tmp_path: Path) -> None:
         answer = cluster.api.post("/api/v1/tasks?wait=10", json={"task_type": "echo", "payload": {}})
         assert answer.json()["data"]["task"]["status"] == "success"
         assert "Django" in cluster.api.get("/admin/login/").text
+        with connect(f"ws://127.0.0.1:{cluster.port}/ws?topics=task", proxy=None) as live:
+            assert json.loads(live.recv(timeout=20))["type"] == "snapshot"
+            task = cluster.submit("echo", {"message": "told by the gateway's process"})
+            told = [json.loads(live.recv(timeout=20))]
+            while told[-1]["type"] != "task.finished":
+                told.append(json.loads(live.recv(timeout=20)))
+            assert {event["data"].get("task_id", task) for event in told} == {task}
     finally:
         cluster.stop()
 

@@ -1,0 +1,26 @@
+"""The specification's WebSocket snippet, as it stands there, on a page of the server itself."""
+
+from pathlib import Path
+
+from playwright.sync_api import Browser
+
+from tests.e2e.cluster import running, until
+from tests.e2e.snippets import WEBSOCKET, at
+
+
+def test_a_page_hears_of_a_task_as_it_happens(browser: Browser, tmp_path: Path) -> None:
+    with running(tmp_path) as cluster:
+        page = browser.new_page()
+        heard: list[str] = []
+        page.on("console", lambda message: heard.append(str(message.args[1].json_value())))
+        page.goto(f"http://localhost:{cluster.port}/")
+        page.evaluate(at(cluster.port, WEBSOCKET))
+        until(lambda: page.wait_for_timeout(50) or heard, "the snapshot")
+        cluster.ended(cluster.submit("echo", {"message": "Hello"}))
+        until(lambda: page.wait_for_timeout(50) or "task.finished" in heard[-1], "the end of the task")
+        page.close()
+        assert "snapshot" in heard[0]
+        kinds = [
+            kind for text in heard for kind in ("submitted", "assigned", "finished") if f"task.{kind}" in text
+        ]
+        assert kinds == ["submitted", "assigned", "finished"]
