@@ -15,9 +15,14 @@ def test_a_page_hears_of_a_task_as_it_happens(browser: Browser, tmp_path: Path) 
         page.on("console", lambda message: heard.append(str(message.args[1].json_value())))
         page.goto(f"http://localhost:{cluster.port}/")
         page.evaluate(at(cluster.port, WEBSOCKET))
-        until(lambda: page.wait_for_timeout(50) or heard, "the snapshot")
+
+        def hears(word: str) -> bool:
+            page.wait_for_timeout(50)  # the page's events arrive only while something of it is waited for
+            return any(word in text for text in heard)
+
+        until(lambda: hears("snapshot"), "the snapshot")
         cluster.ended(cluster.submit("echo", {"message": "Hello"}))
-        until(lambda: page.wait_for_timeout(50) or "task.finished" in heard[-1], "the end of the task")
+        until(lambda: hears("task.finished"), "the end of the task")
         page.close()
         assert "snapshot" in heard[0]
         kinds = [
