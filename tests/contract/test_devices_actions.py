@@ -382,10 +382,10 @@ def test_reading_costs_the_same_statements_for_any_number_of_devices(
     ("method", "path", "statements"),
     [
         ("POST", "ping", 5),
-        ("POST", "cordon", 5),
-        ("POST", "drain", 5),
+        ("POST", "cordon", 6),
+        ("POST", "drain", 6),
         ("POST", "uncordon", 3),
-        ("DELETE", "", 9),
+        ("DELETE", "", 10),
     ],
 )
 def test_changes_cost_few_statements(

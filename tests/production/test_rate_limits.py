@@ -3,24 +3,30 @@
 import json
 import os
 import stat
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import httpx
 import pytest
 
+from retire_cluster.api.rates import REDIS_AWAY_S
 from tests import postgres
 from tests.e2e.cluster import until
 from tests.production.shape import Production, redis_server
 
 LIMIT, CALLS, THREADS = 20, 60, 8
+WINDOW_S = 60.0
+ATTEMPTS = 5
+LEFT_ALONE = "rate limits are counted per process"
 MAKE_KEYS = """
 from django.utils import timezone
 from clusterconfig import keys
-for name, limits in (("limited", ""), ("other", ""), ("generous", "35/minute")):
-    print(name, keys.create(name, ["read"], now=timezone.now(), rate_limits=limits)[0])
+for attempt in range(5):
+    for name, limits in (("limited", ""), ("other", ""), ("generous", "35/minute")):
+        print(name, attempt, keys.create(name, ["read"], now=timezone.now(), rate_limits=limits)[0])
 """
 
 
@@ -44,7 +50,8 @@ class Apis(Production):
         """Keys that may read, by their names."""
         log = self.directory / "keys.log"
         self.run("retire-cluster-manage", "shell", "-v", "0", "-c", MAKE_KEYS, log=log)
-        self.keys = dict(line.split() for line in log.read_text().splitlines())
+        rows = [line.split() for line in log.read_text().splitlines()]
+        self.keys = {(name, int(attempt)): key for name, attempt, key in rows}
 
     def at_once(self, headers: dict[str, str], calls: int = CALLS) -> list[httpx.Response]:
         """Calls from many threads, by turns at gunicorn and uvicorn."""
@@ -55,6 +62,25 @@ class Apis(Production):
 
         with ThreadPoolExecutor(THREADS) as pool:
             return list(pool.map(call, range(calls)))
+
+
+Calls = Callable[[int], list[httpx.Response]]
+
+
+def undisturbed(apis: Apis, calls: Calls) -> tuple[int, list[httpx.Response]]:
+    """The calls, by somebody new each time, until they met the conditions of the promise; and which time it was.
+
+    On a machine that is too busy Redis answers too late for a process, which then counts for itself and says so; or
+    the calls take longer than the window.
+    """
+    log = apis.directory / "shared.log"
+    for attempt in range(ATTEMPTS):
+        said, began = log.read_text().count(LEFT_ALONE), time.monotonic()
+        answers = calls(attempt)
+        if log.read_text().count(LEFT_ALONE) == said and time.monotonic() - began < WINDOW_S / 2:
+            return attempt, answers
+        time.sleep(REDIS_AWAY_S)  # so long such a process does not ask again
+    raise AssertionError(f"{ATTEMPTS} times Redis or the calls were too slow")
 
 
 @pytest.fixture(scope="module")
@@ -93,18 +119,21 @@ def check_headers(answers: list[httpx.Response]) -> None:
 
 
 def test_an_address_gets_exactly_its_calls(apis: Apis) -> None:
-    answers = apis.at_once(coming_from("192.0.2.1"))
+    _, answers = undisturbed(apis, lambda attempt: apis.at_once(coming_from(f"10.1.0.{attempt}")))
 
     assert statuses(answers) == {200: LIMIT, 429: CALLS - LIMIT}
     check_headers(answers)
     # A neighbour's are not touched, wherever it asks.
     for client in (apis.api, apis.other_api):
-        assert client.get("/api/v1/devices", headers=coming_from("192.0.2.2")).status_code == 200
+        assert client.get("/api/v1/devices", headers=coming_from("10.1.1.1")).status_code == 200
 
 
 def test_one_after_the_other_each_process_counts_on_from_the_other(apis: Apis) -> None:
-    clients = [apis.api, apis.other_api] * 5
-    answers = [client.get("/api/v1/devices", headers=coming_from("192.0.2.3")) for client in clients]
+    def calls(attempt: int) -> list[httpx.Response]:
+        headers = coming_from(f"10.2.0.{attempt}")
+        return [client.get("/api/v1/devices", headers=headers) for client in [apis.api, apis.other_api] * 5]
+
+    _, answers = undisturbed(apis, calls)
 
     remaining = [int(answer.headers["X-RateLimit-Remaining"]) for answer in answers]
     assert remaining == list(range(LIMIT - 1, LIMIT - 11, -1))
@@ -113,28 +142,40 @@ def test_one_after_the_other_each_process_counts_on_from_the_other(apis: Apis) -
 
 
 def test_a_key_gets_exactly_its_calls_from_all_its_addresses_together(apis: Apis) -> None:
-    key = apis.keys["limited"]
-    with ThreadPoolExecutor(3) as pool:
-        groups = [
-            pool.submit(apis.at_once, coming_from(f"192.0.2.{10 + number}", **{"X-API-Key": key}), CALLS // 3)
-            for number in range(3)
-        ]
-        answers = [answer for group in groups for answer in group.result()]
+    def calls(attempt: int) -> list[httpx.Response]:
+        key = apis.keys["limited", attempt]
+        with ThreadPoolExecutor(3) as pool:
+            groups = [
+                pool.submit(
+                    apis.at_once, coming_from(f"10.3.{attempt}.{number}", **{"X-API-Key": key}), CALLS // 3
+                )
+                for number in range(3)
+            ]
+            return [answer for group in groups for answer in group.result()]
+
+    attempt, answers = undisturbed(apis, calls)
 
     assert statuses(answers) == {200: LIMIT, 429: CALLS - LIMIT}
     check_headers(answers)
-    headers = coming_from("192.0.2.10", **{"X-API-Key": apis.keys["other"]})
+    headers = coming_from(f"10.3.{attempt}.0", **{"X-API-Key": apis.keys["other", attempt]})
     assert apis.api.get("/api/v1/devices", headers=headers).status_code == 200
 
 
 def test_a_key_with_limits_of_its_own_gets_exactly_those(apis: Apis) -> None:
-    answers = apis.at_once(coming_from("192.0.2.20", **{"X-API-Key": apis.keys["generous"]}))
+    def calls(attempt: int) -> list[httpx.Response]:
+        headers = {"X-API-Key": apis.keys["generous", attempt]}
+        return apis.at_once(coming_from(f"10.4.0.{attempt}", **headers))
+
+    _, answers = undisturbed(apis, calls)
 
     assert statuses(answers) == {200: 35, 429: CALLS - 35}
 
 
 def test_trying_keys_is_limited_to_the_same_number(apis: Apis) -> None:
-    answers = apis.at_once(coming_from("192.0.2.30", **{"X-API-Key": "rck_guess"}))
+    def calls(attempt: int) -> list[httpx.Response]:
+        return apis.at_once(coming_from(f"10.5.0.{attempt}", **{"X-API-Key": "rck_guess"}))
+
+    _, answers = undisturbed(apis, calls)
 
     assert statuses(answers) == {401: LIMIT, 429: CALLS - LIMIT}
     check_headers(answers)
