@@ -199,6 +199,7 @@ class _Run:
             "shape": f"{self._options.shape}, {self._options.agents} agents",
             "seconds": f"{report.seconds:.0f} under fire",
             "calls not answered": crowd.unanswered(),
+            "tasks left to themselves": sum(errand.left_alone for errand in crowd.errands),
             "starts made again": sum(part.restarts for part in self._shape.parts.values()),
             "log lines excused": f"{logs.excused.total()}, by outages they name",
             "deadlocks dissolved": logs.deadlocks,

@@ -13,7 +13,7 @@ from retire_cluster.torture.shapes import Blow, Shape
 MOST_AT_ONCE = 4  # victims that are down or just coming back
 MOST_IN_VAIN = 8  # without a task that ended meanwhile: on a slow machine a cluster must get up to be hurt
 WATCH_S = 0.5
-# What came back is left alone for a while: only what works can be hurt.
+# What came back is left alone for a while, at least for as long as it was away: only what works can be hurt.
 RESTS_S = {"agent": (0.5, 3.0), "server": (3.0, 10.0)}
 
 
@@ -55,7 +55,8 @@ class Killer:
         self.struck.append(Struck(blow.kind, since, time.time()))
         self._resting.add(victim)
         self._busy.discard(victim)
-        await asyncio.sleep(chance.uniform(*RESTS_S["agent" if victim in self._agents else "server"]))
+        rest = chance.uniform(*RESTS_S["agent" if victim in self._agents else "server"])
+        await asyncio.sleep(max(rest, time.time() - since))
         self._resting.discard(victim)
 
     def troubles(self) -> tuple[Trouble, ...]:

@@ -70,7 +70,7 @@ def table(report: Report) -> list[str]:
         "faults": sum(report.faults.values()),
     }
     return [
-        *(f"{name:<23} {value}" for name, value in lines.items()),
+        *(f"{name:<24} {value}" for name, value in lines.items()),
         *(f"  {kind:<29} {report.faults[kind]}" for kind in report.kinds),
         *("judged by", f"  {', '.join(_PROMISES)}"),
         *(told(number, violation) for number, violation in report.violations),

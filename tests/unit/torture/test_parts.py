@@ -86,8 +86,11 @@ def test_a_part_that_ends_while_it_starts_is_started_again(
 def test_a_part_that_never_stays_is_named(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "UP_S", 0.5)
     part = Part("fleeting", Managed(["-c", "pass"], log))
-    with pytest.raises(CannotStart, match="fleeting did not start"):
-        asyncio.run(part.up())
+    try:
+        with pytest.raises(CannotStart, match="fleeting did not start"):
+            asyncio.run(part.up())
+    finally:
+        part.stop()
 
 
 class Target:
