@@ -58,7 +58,7 @@ def migrated_database() -> Path:
     directory = tempfile.TemporaryDirectory(prefix="retire-cluster-migrated-")
     atexit.register(directory.cleanup)
     environment = {**clean_environment(), "RETIRE_CLUSTER_DATA_DIR": directory.name}
-    command = [str(BIN / "retire-cluster-manage"), "migrate", "--verbosity", "0"]
+    command = (BIN / "retire-cluster-manage", "migrate", "--verbosity", "0")
     subprocess.run(command, env=environment, check=True)
     return Path(directory.name) / DATABASE
 
