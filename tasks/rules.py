@@ -336,8 +336,7 @@ def _record(task: TaskRow, attempt: AttemptRow, report: Report, now: datetime, j
         }
     else:
         changes = {**_terminal(TaskStatus(report.outcome), attempt, now), "failures": task.failures + 1}
-    # A device's clock decides nothing: what it measured is cut to what the server saw.
-    ran_s = min(report.ran_s, max(0.0, (now - attempt.offered_at).total_seconds()))
+    ran_s = _ran_s(task, attempt, report, now)
     started_at = attempt.accepted_at or now - timedelta(seconds=ran_s)
     ended = replace(
         attempt,
@@ -355,6 +354,20 @@ def _record(task: TaskRow, attempt: AttemptRow, report: Report, now: datetime, j
     )
     moved = _move(task, "finish", **changes, started_at=started_at, execution_s=ran_s)
     return Step(moved, ended, Verdict.RECORDED)
+
+
+def _ran_s(task: TaskRow, attempt: AttemptRow, report: Report, now: datetime) -> float:
+    """What the device measured, cut to what the server saw: a device's clock decides nothing.
+
+    A server whose own clock went back meanwhile saw nothing it could compare with; then the time limit cuts.
+    """
+    seen_s = (now - attempt.offered_at).total_seconds()
+    return min(report.ran_s, seen_s if seen_s >= 0 else _allowed_s(task))
+
+
+def _allowed_s(task: TaskRow) -> float:
+    """A device's time limit with its tolerance: the larger of 1 s and 2 %."""
+    return task.timeout_s + max(1.0, 0.02 * task.timeout_s)
 
 
 def lose(task: TaskRow, attempt: AttemptRow, *, reason: str, now: datetime, max_losses: int) -> Step | None:
@@ -392,7 +405,7 @@ def time_left_s(task: TaskRow, attempt: AttemptRow, *, now: datetime) -> float |
     """
     if attempt.state is not AttemptState.RUNNING or attempt.accepted_at is None:
         return None
-    limit = task.timeout_s + max(1.0, 0.02 * task.timeout_s) + SILENCE_MARGIN_S
+    limit = _allowed_s(task) + SILENCE_MARGIN_S
     return min(limit, limit - (now - attempt.accepted_at).total_seconds())
 
 

@@ -200,6 +200,17 @@ def test_a_result_before_its_accept_counts_too() -> None:
     assert after.attempt.ran_s == 10  # a device's clock decides nothing: the server saw ten seconds
 
 
+@pytest.mark.parametrize(("measured_s", "recorded_s"), [(7.5, 7.5), (10_000.0, 306.0)])
+def test_a_clock_that_went_back_does_not_take_the_time_a_task_ran(
+    measured_s: float, recorded_s: float
+) -> None:
+    step = accepted()
+    report = rules.Report(outcome=Outcome.FAILED, ran_s=measured_s)
+    ten_years_ago = step.attempt.offered_at - timedelta(days=3652)
+    after = rules.finish(*pair(step), report, now=ten_years_ago, jitter=1.0)
+    assert (after.attempt.ran_s, after.task.execution_s) == (recorded_s, recorded_s)
+
+
 def test_the_same_result_again_changes_nothing() -> None:
     first = finished(accepted(), Outcome.SUCCESS, result="1")
     again = finished(first, Outcome.FAILED, result="2")
