@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from clusterconfig.admin import ReadOnlyAdmin
-from devices.models import Device, Gateway, Ping, Presence
+from devices.models import Device, Gateway, MetricsSample, Ping, Presence
 
 
 @admin.register(Device)
@@ -34,6 +34,13 @@ class PresenceAdmin(ReadOnlyAdmin):
     list_display = ("device_id", "last_seen", "heartbeats")
     search_fields = ("device__id",)
     ordering = ("-last_seen",)
+
+
+@admin.register(MetricsSample)
+class MetricsSampleAdmin(ReadOnlyAdmin):
+    list_display = ("device_id", "start", "heartbeats")
+    search_fields = ("=device__id",)
+    ordering = ("-start", "-id")
 
 
 @admin.register(Gateway)
