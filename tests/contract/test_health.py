@@ -1,8 +1,9 @@
 """`/health`: three components, the services behind them, and which outage means what."""
 
 import socket
+import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -129,7 +130,31 @@ def test_a_silent_gateway_beside_a_living_one_only_degrades(
     assert health(api)[:2] == (503, ["healthy", "unhealthy", "unhealthy"]), (
         "it may be the one that fell silent"
     )
-    Gateway.objects.filter(pk=row.pk).update(seen_at=now + timedelta(seconds=60))
+    Gateway.objects.filter(pk=row.pk).update(seen_at=db.now())
     status, components, found = health(api)
     assert (status, components) == (200, ["healthy", "degraded", "healthy"])
     assert found["gateway"]["reason"] == "it is away; 1 other does the work meanwhile"
+
+
+def _gateway_seen(moment: datetime) -> None:
+    Gateway.objects.create(host="::1", port=1, tls=False, started_at=moment, seen_at=moment)
+
+
+def test_a_silence_noted_long_ago_proves_no_other_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours came back unseen, spoke, and died again: its own row must not pass for another one's."""
+    monkeypatch.setattr(db, "is_sqlite", lambda: False)
+    assert others.living() == 0
+    _gateway_seen(db.now())
+    monkeypatch.setattr(others, "_looked_at", others._looked_at - others.UNSEEN_S - 1)
+    assert others.living() == 0
+
+
+def test_a_gateway_that_spoke_once_since_then_is_not_alive_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "is_sqlite", lambda: False)
+    now = db.now()
+    monkeypatch.setattr(others, "_silent_since", now - timedelta(minutes=5))
+    monkeypatch.setattr(others, "_looked_at", time.monotonic())
+    _gateway_seen(now - timedelta(seconds=11))
+    assert others.living() == 0
+    _gateway_seen(now - timedelta(seconds=1))
+    assert others.living() == 1
