@@ -100,9 +100,11 @@ def readable(line: str) -> str:
     prefix, bar, said = line.partition("| ")
     try:
         record = json.loads(said)
-        words = [str(record[name]) for name in _TELLING if name in record]
-    except (ValueError, TypeError):
+    except ValueError:
         return line
+    if not isinstance(record, dict):
+        return line
+    words = [str(record[name]) for name in _TELLING if name in record]
     facts = [f"{name}={value}" for name, value in record.items() if name not in (*_TELLING, "timestamp")]
     return f"{prefix}{bar}{' '.join([*words, *facts])}\n"
 
@@ -127,8 +129,9 @@ def _run(place: Place) -> int:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         assert honcho.stdout is not None
-        for line in honcho.stdout:
-            print(readable(line), end="", flush=True)
+        with honcho.stdout:
+            for line in honcho.stdout:
+                print(readable(line), end="", flush=True)
         code = honcho.wait()
     finally:
         _end_strays(place.directory)
