@@ -45,8 +45,8 @@ class Part:
         return await self._is_up()
 
     def stop(self) -> None:
-        """End it and all that it started."""
-        self._process.kill()
+        """End it and all that it started, for good."""
+        self._process.retire()
 
     @property
     def exit_code(self) -> int | None:
