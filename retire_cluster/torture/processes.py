@@ -66,7 +66,7 @@ class Managed:
         self._is_over = False
 
     def start(self) -> None:
-        """Start it, unless it was retired. What an earlier life left behind ends first, as under a service manager."""
+        """Start it, unless it was retired. What an earlier life left behind ends first, as service managers do."""
         self.kill()
         if self._is_over:
             return
