@@ -88,7 +88,7 @@ def test_a_part_that_never_stays_is_named(log: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(parts, "UP_S", 0.5)
     part = Part("fleeting", Managed(["-c", "pass"], log))
     try:
-        with pytest.raises(CannotStart, match="fleeting did not start"):
+        with pytest.raises(CannotStart, match="fleeting did not start within"):
             asyncio.run(part.up())
     finally:
         part.stop()
