@@ -4,6 +4,7 @@ Where an episode of the torture tries one story of few tasks in every detail, he
 """
 
 import asyncio
+import pprint
 import shutil
 import signal
 import tempfile
@@ -54,8 +55,8 @@ def run(options: Options, say: Callable[[str], None]) -> Report:
             asyncio.run(_Run(options, report, shape, say).run())
     except asyncio.CancelledError:
         raise Interrupted(directory) from None
-    except (PostgresError, RedisError) as error:
-        raise CannotStart(str(error)) from None
+    except (CannotStart, PostgresError, RedisError) as error:
+        raise CannotStart(f"{error}; logs: {directory}") from None
     finally:
         if not options.keep and report.passed:
             shutil.rmtree(directory, ignore_errors=True)
@@ -189,7 +190,7 @@ class _Run:
 
     def _conclude(self, crowd: Crowd, history: History) -> None:
         report = self._report
-        report.add(history)
+        self._write_down(history, {violation.nonce for violation in report.add(history)})
         report.faults = Counter(blow.kind for blow in self._killer.struck)
         report.kinds = tuple(blow.kind for blow in self._shape.blows())
         logs = self._read_logs()
@@ -204,6 +205,15 @@ class _Run:
             "log lines excused": f"{logs.excused.total()}, by outages they name",
             "deadlocks dissolved": logs.deadlocks,
         }
+
+    def _write_down(self, history: History, nonces: set[str]) -> None:
+        """Keep what is known of the tasks that a promise was broken to: PostgreSQL's rows are gone when it ends."""
+        with (self._report.directory / "stories.txt").open("w") as file:
+            for story in history.stories:
+                if story.nonce in nonces:
+                    rows = {story.row.id if story.row else "", *(attempt.id for attempt in story.attempts)}
+                    pprint.pp(story, file)
+                    pprint.pp([change for change in history.changes if change.id in rows], file)
 
     def _read_logs(self) -> Logbook:
         found = Logbook()

@@ -20,7 +20,7 @@ from retire_cluster.torture.history import Asked, Seen, SeenAttempt
 CALL_S = 20.0  # a connection that stands still is given up
 PAUSE_S = 0.25  # before a call is repeated; twice as long each time
 LONGEST_PAUSE_S = 2.0
-PATIENCE_S = 120.0  # a server that never answers is a finding, not a reason to wait for ever
+PATIENCE_S = 300.0  # a server that never answers is a finding, not a reason to wait for ever
 
 
 class NoAnswer(Exception):

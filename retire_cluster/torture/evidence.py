@@ -45,15 +45,20 @@ def _execution(attempt: str, pid: int, signs: list[tuple[float, str]]) -> Execut
         started=signs[0][0],
         last_sign=signs[-1][0],
         ended=ended,
-        is_alive=not ended and is_alive(pid),
+        is_alive=not ended and is_alive(pid, witness.__file__),
     )
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process exists that is more than a corpse waiting to be collected."""
+def is_alive(pid: int, word: str = "") -> bool:
+    """Whether a process exists that is more than a corpse waiting to be collected.
+
+    `word` is one of its command's: a number is soon another's where thousands of processes pass.
+    """
     try:
         os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X"):
+            return False
+        return word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except ProcessLookupError:
         return False
     except (PermissionError, FileNotFoundError):

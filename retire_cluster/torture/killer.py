@@ -83,7 +83,9 @@ class Killer:
                 if part.name not in self._busy and part.exit_code is not None:
                     what = f"{part.name} ended by itself with exit code {part.exit_code}"
                     self.ended.append((time.time(), what))
+                    self._busy.add(part.name)
                     await part.up()
+                    self._busy.discard(part.name)
             for node in self._shape.nodes:
                 if node.name not in self._busy:
                     node.revive()

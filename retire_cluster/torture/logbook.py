@@ -87,8 +87,19 @@ EXCUSES = (
     ),
     Excuse(
         "Celery's worker ends when its child is killed before it has begun",
-        r'"celery\.worker", "message": "Unrecoverable error: WorkerLostError|^celery-\d ended by itself',
-        frozenset({"Celery worker's child killed"}),
+        r'"celery\.worker", "message": "Unrecoverable error: WorkerLostError'
+        r'|"celery\.concurrency\.asynpool", "message": "Timed out waiting for UP message',
+        frozenset({"Celery worker's child killed", "Celery worker killed"}),
+    ),
+    Excuse(
+        "Celery's worker ends when Redis goes away while it connects anew: kombu forgets where to",
+        r'"celery\.worker", "message": "Unrecoverable error: AttributeError..\W*NoneType\W* object',
+        frozenset({"Redis killed"}),
+    ),
+    Excuse(
+        "whoever looks after its worker starts it again",
+        r"^celery-\d ended by itself",
+        frozenset({"Celery worker's child killed", "Redis killed"}),
     ),
     Excuse(
         "a child of Celery's cannot speak to its parent, which was killed",

@@ -30,7 +30,7 @@ class Part:
         began = time.monotonic()
         while not await self._serves(began):
             if time.monotonic() > deadline:
-                raise CannotStart(f"{self.name} did not start; see its log")
+                raise CannotStart(f"{self.name} did not start within {UP_S:g} s")
             if self._process.exit_code is not None:
                 self.restarts += 1
                 self._process.start()
@@ -45,8 +45,8 @@ class Part:
         return await self._is_up()
 
     def stop(self) -> None:
-        """End it and all that it started."""
-        self._process.kill()
+        """End it and all that it started, for good."""
+        self._process.retire()
 
     @property
     def exit_code(self) -> int | None:

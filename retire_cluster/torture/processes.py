@@ -63,10 +63,13 @@ class Managed:
         self._log = log
         self._variables = variables
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_over = False
 
     def start(self) -> None:
-        """Start it; what an earlier life left behind is ended first, as a service manager does."""
+        """Start it, unless it was retired. What an earlier life left behind ends first, as service managers do."""
         self.kill()
+        if self._is_over:
+            return
         with self._log.open("ab") as stream:
             self._process = subprocess.Popen(
                 self._command,
@@ -111,6 +114,11 @@ class Managed:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def retire(self) -> None:
+        """Kill it for good: whoever still wants it back when all is over starts nothing."""
+        self._is_over = True
+        self.kill()
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -238,7 +246,7 @@ class Node:
         self._process.start()
 
     def stop(self) -> None:
-        self._process.kill()
+        self._process.retire()
 
     def outbox(self) -> tuple[OnDisk, ...]:
         """Results on its disk that nobody has acknowledged."""

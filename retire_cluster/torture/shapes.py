@@ -104,7 +104,7 @@ class Shape(ABC):
         """Nothing of it runs any more."""
         for node in self.nodes:
             node.stop()
-        for part in self.parts.values():
+        for part in reversed(self.parts.values()):  # those first that would miss what others do for them
             part.stop()
 
     def _add(

@@ -32,6 +32,9 @@ EXCUSED = {
     line("celery.worker", "Unrecoverable error: WorkerLostError('x')", level="CRITICAL"): (
         "Celery worker's child killed"
     ),
+    line(
+        "celery.worker", "Unrecoverable error: AttributeError(\"'NoneType' object has no attribute 'x'\")"
+    ): ("Redis killed"),
     "[2026-01-01 10:00:00,1: ERROR/ForkPoolWorker-1] Process ForkPoolWorker-1\n"
     "Traceback (most recent call last):\n  File x\nBrokenPipeError: [Errno 32] Broken pipe": (
         "Celery worker killed"
@@ -56,7 +59,9 @@ def test_what_a_blow_explains_is_excused_by_that_blow_alone(text: str, kind: str
 def test_every_excuse_is_needed_by_one_of_these_lines() -> None:
     found = Logbook()
     lines = [part for text in EXCUSED for part in text.splitlines()]
-    found.read("a.log", lines, [Struck(kind, AT, AT + 1) for kind in EXCUSED.values()])
+    blows = [Struck(kind, AT, AT + 1) for kind in EXCUSED.values()]
+    found.read("a.log", lines, blows)
+    found.end("celery-1 ended by itself with exit code 1", AT + 1, blows)
     assert found.excused == dict.fromkeys((excuse.what for excuse in EXCUSES), 1)
 
 
