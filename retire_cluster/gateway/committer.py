@@ -281,12 +281,12 @@ class Committer(threading.Thread):
 
     def _keep_measured(self, *, unfinished: bool = False) -> None:
         """Write signs of life and measurements; without the database it is tried again the next time."""
-        try:
-            presence.flush()
-            samples.flush(db.now(), unfinished=unfinished)
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("signs of life cannot be written: %s", error, extra={"action": "presence"})
-            connection.close()
+        for write in (presence.flush, lambda: samples.flush(db.now(), unfinished=unfinished)):
+            try:
+                write()
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("signs of life cannot be written: %s", error, extra={"action": "presence"})
+                connection.close()
 
     def _spread_config(self) -> None:
         """Tell the agents that are behind which settings are in force."""

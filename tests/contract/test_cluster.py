@@ -127,7 +127,10 @@ def test_metrics_cost_the_same_statements_for_any_size(api: Api) -> None:
     assert len(remembered) == 4
 
 
-def test_the_configuration_for_clients(keyed: Callable[..., Api], settings: Any) -> None:
+def test_the_configuration_for_clients(
+    keyed: Callable[..., Api], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ops, "serves_websocket", False)
     Gateway.objects.create(host="0.0.0.0", port=8080, tls=True, started_at=START)
     client = keyed(Scope.READ)
 

@@ -53,6 +53,7 @@ def test_retention_counts_first_and_deletes_when_told_to(say: Say) -> None:
         "metrics": "0",
         "audit": "0",
         "idempotency_keys": "0",
+        "events": "0",
         "pings": "0",
     }
     assert not Task.objects.exists()

@@ -19,7 +19,7 @@ from tests.factories import make_device, make_finished_task, make_task
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOW = timezone.now()
-NOTHING = {"tasks": 0, "output": 0, "metrics": 0, "audit": 0, "idempotency_keys": 0, "pings": 0}
+NOTHING = {"tasks": 0, "output": 0, "metrics": 0, "audit": 0, "idempotency_keys": 0, "events": 0, "pings": 0}
 
 
 @pytest.fixture(autouse=True)
