@@ -1,5 +1,6 @@
 """`/ws` in the production shape: whoever listens, at whatever process, hears the same, once and in order."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.e2e.cluster import until
@@ -32,8 +34,9 @@ class Follower(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        for text in self._connection:
-            self.frames.append(json.loads(text))
+        with contextlib.suppress(ConnectionClosed):  # its gateway was killed
+            for text in self._connection:
+                self.frames.append(json.loads(text))
 
     def events(self) -> list[dict[str, Any]]:
         return [frame for frame in list(self.frames) if "." in frame["type"]]
