@@ -13,6 +13,7 @@ from clusterconfig.models import JoinToken
 from devices import links, tales
 from devices.capacity import Signature, allocatable_memory_mb
 from devices.models import Device, Gateway
+from retire_cluster import db
 from retire_cluster.credentials import DEVICE_SECRET_PREFIX, digest, matches, new_secret
 from retire_cluster.protocol.messages import PROTOCOL_VERSION, Capabilities, Register
 
@@ -200,11 +201,12 @@ def _end_gateway(found: QuerySet[Gateway], reason: str, now: datetime) -> None:
 
 def _all_offline(devices: QuerySet[Device], reason: str, now: datetime) -> None:
     """These devices lost their connections at once."""
-    gone = list(devices.order_by("id").select_for_update().values_list("id", flat=True))
-    devices.filter(id__in=gone).update(
-        online=False, status_reason=reason, paused_reason="", disconnected_at=now
-    )
-    tales.offline(gone, reason)
+    with db.write_transaction():
+        gone = list(devices.order_by("id").select_for_update().values_list("id", flat=True))
+        devices.filter(id__in=gone).update(
+            online=False, status_reason=reason, paused_reason="", disconnected_at=now
+        )
+        tales.offline(gone, reason)
 
 
 def signature(device: Device) -> Signature:
