@@ -46,7 +46,7 @@ _AWAY = "PostgreSQL's connections ended"
 EXCUSES = (
     Excuse(
         "the gateway waits for its database and commits afterwards",
-        r'"retire_cluster\.gateway", "message": "the database does not answer',
+        r'"retire_cluster\.gateway", "message": "nothing is committed \(for \d+ s\): the database does not answer',
         frozenset({_AWAY, "gateway stopped"}),
     ),
     Excuse(
