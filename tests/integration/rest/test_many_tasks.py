@@ -16,6 +16,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from retire_cluster.api import pagination
+from retire_cluster.postgres import waits
 from tasks import placement, statistics, sweep
 from tasks.models import Profile, Task
 from tests.factories import START
@@ -65,7 +66,8 @@ def _a_day_s_tasks(django_db_setup: None, django_db_blocker: Any) -> Iterator[No
             digest="0" * 64, task_type="echo", requirements={}, last_used_at=START
         )
         words = _SQLITE if connection.vendor == "sqlite" else _POSTGRES
-        with connection.cursor() as cursor:
+        # As long as a migration may take: other tests have set the limit of a process that serves.
+        with waits.at_most(100), connection.cursor() as cursor:
             cursor.execute(_ROWS.format(**words, profile=profile.pk))
             if connection.vendor == "postgresql":
                 cursor.execute("VACUUM ANALYZE tasks_task")

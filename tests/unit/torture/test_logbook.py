@@ -16,7 +16,10 @@ def line(logger: str, message: str, *, at: float = AT + 2, level: str = "ERROR")
     return json.dumps({"timestamp": moment, "level": level, "logger": logger, "message": message})
 
 
-AWAY = ("retire_cluster.gateway", "the database does not answer (for 0 s): terminating connection")
+AWAY = (
+    "retire_cluster.gateway",
+    "nothing is committed (for 0 s): the database does not answer: terminating connection",
+)
 # One for each excuse, in their order.
 EXCUSED = {
     line(*AWAY): ENDED.kind,
