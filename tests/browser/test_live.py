@@ -14,7 +14,7 @@ def test_a_page_hears_of_a_task_as_it_happens(browser: Browser, tmp_path: Path) 
         heard: list[str] = []
         page.on("console", lambda message: heard.append(str(message.args[1].json_value())))
         page.goto(f"http://localhost:{cluster.port}/")
-        page.evaluate(at(cluster.port, WEBSOCKET))
+        page.evaluate(f"() => {{ {at(cluster.port, WEBSOCKET)} }}")  # else Playwright calls what it ends with
 
         def hears(word: str) -> bool:
             page.wait_for_timeout(50)  # the page's events arrive only while something of it is waited for
