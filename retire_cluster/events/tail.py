@@ -121,6 +121,8 @@ class Tail:
         self._looked_at_stream = 0.0
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+        self._closed = False
 
     def attach(self, subscription: Subscription, since: Cursor | None) -> Beginning:
         """Have the subscription offered whatever comes from now on. Blocks; raises DatabaseError."""
@@ -137,9 +139,18 @@ class Tail:
         """The client left. Never blocks."""
         self._subscriptions.discard(subscription)
 
+    def close(self) -> None:
+        """End the thread, where the process outlives its server: in tests."""
+        self._closed = True
+        self._wake.set()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        if self._thread is not None:
+            self._thread.join()
+
     def _start(self) -> None:
         if self._thread is None:
-            hints.subscribe(self._hear)
+            self._unsubscribe = hints.subscribe(self._hear)
             self._thread = threading.Thread(target=self._run, name="retire-cluster-events", daemon=True)
             self._thread.start()
 
@@ -151,6 +162,9 @@ class Tail:
         while True:
             self._wake.wait(None if self._end is None else LOOK_S)
             self._wake.clear()
+            if self._closed:
+                connection.close()
+                return
             try:
                 with self._guard:
                     self._look()

@@ -86,6 +86,8 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             await self.close(AGAIN_LATER, "the database cannot be used right now; connect again")
         except TimeoutError:
             await self.close(AGAIN_LATER, "nothing was taken for too long; connect again")
+        except OSError:
+            pass  # the client is gone; Channels hears of it, too
         except asyncio.CancelledError:
             raise
         except Exception:

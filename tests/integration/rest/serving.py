@@ -24,9 +24,12 @@ class Bridge(HttpBridge):
 
     def __init__(self) -> None:
         super().__init__(2)
-        self.websockets["/ws"] = LiveConsumer.as_asgi(bridge=self, tail=Tail(config.stream))
+        self._tail = Tail(config.stream)
+        self.websockets["/ws"] = LiveConsumer.as_asgi(bridge=self, tail=self._tail)
 
     def close_connections(self) -> None:
+        self._tail.close()
+
         async def main() -> None:
             barrier = threading.Barrier(2)
 
