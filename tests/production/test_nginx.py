@@ -242,10 +242,9 @@ def node(site: Site, *, source: str, origin: str | None = None, forged: str = ""
 
 
 def test_the_websocket_of_pages_reaches_the_api_as_an_upgrade(site: Site) -> None:
-    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-    answer = site.client.get("/ws", headers={**upgrade, "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
-    assert answer.status_code == 101
-    assert site.client.get("/ws").status_code == 426, "a request that asks for no upgrade"
+    trusted = ssl.create_default_context(cafile=str(site.proxy.ca))
+    with connect(f"wss://localhost:{site.proxy.port}/ws", ssl=trusted, proxy=None) as page:
+        assert '"type":"snapshot"' in page.recv(timeout=60)
 
 
 # --- servers that fail ----------------------------------------------------------------------------------------
