@@ -128,6 +128,11 @@ def take_out_of_service(
         audit.record(action, device_id, actor=audit.SYSTEM, now=now, details=details)
 
 
+def is_member(device_id: str) -> bool:
+    """Whether the device still belongs to the cluster: not once an operator removed it."""
+    return Device.objects.members().filter(id=device_id).exists()
+
+
 def to_dismiss(gateway_id: UUID) -> list[str]:
     """Devices that were removed while this gateway held their connection, until `dismissed`. One query."""
     removed = Device.objects.filter(removed_at__isnull=False, gateway_id=gateway_id)

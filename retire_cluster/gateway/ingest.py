@@ -59,6 +59,7 @@ class Batch:
         self._printed_acks: dict[tuple[str, str], tuple[Link, int]] = {}
         self._heard: dict[str, Session] = {}  # whose heartbeats are in this batch
         self._failing: dict[str, Session] = {}  # on which a task failed in this batch
+        self._members: dict[str, bool] = {}
 
     def apply(self, inputs: Sequence[Input]) -> None:
         """Apply the inputs in order of arrival and store what changed."""
@@ -396,10 +397,16 @@ class Batch:
                     self._put(rules.move(*pair, session=session.number, now=now, lease_s=lease_s))
                 case Wish.ACCEPT if pair:
                     self._put(rules.accept(*pair, session=session.number, now=now, lease_s=lease_s))
-                case Wish.ADOPT if action.attempt in session.withdrawn:
+                case Wish.ADOPT if action.attempt in session.withdrawn or self._is_removed(session):
                     self.effects.say(session.link, wire.Stop(attempts=(action.attempt.hex,)))
                 case Wish.ADOPT if pair:
                     self._put(rules.adopt(*pair, session=session.number, now=now, lease_s=lease_s))
+
+    def _is_removed(self, session: Session) -> bool:
+        """Whether an operator removed the device, and its agent was not told yet."""
+        if session.device_id not in self._members:
+            self._members[session.device_id] = devices.is_member(session.device_id)
+        return not self._members[session.device_id]
 
     # --- the clock and the queue ------------------------------------------------------------------------------
 

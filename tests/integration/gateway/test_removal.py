@@ -9,6 +9,7 @@ from clusterconfig.audit import Actor
 from clusterconfig.models import AuditEntry
 from devices import operations
 from devices.models import Device
+from retire_cluster.gateway.inputs import Received
 from retire_cluster.protocol import messages as wire
 from retire_cluster.protocol.states import HeldState
 from tasks import services, waiting
@@ -130,6 +131,23 @@ def test_what_is_being_cancelled_is_cancelled(cluster: Cluster) -> None:
     operations.remove("alice", actor=ANN)
     assert status(task_id) == "cancelled"
     assert Attempt.objects.get(id=UUID(attempt)).confirmed is False
+
+
+def test_work_that_its_agent_claims_again_before_the_gateway_knows_stays_in_the_queue(
+    cluster: Cluster,
+) -> None:
+    link, _ = join(cluster, "alice")
+    task_id, attempt = run_one(cluster, link)
+    operations.remove("alice", actor=ANN)
+    held = wire.Held(attempt=attempt, state=HeldState.RUNNING)
+    # The heartbeat is there before the hint.
+    heartbeat = Received(link, (wire.Heartbeat(held=(held,)),))
+    cluster.committer._persist([heartbeat], tick=False, place=False, intents=False)
+    assert status(task_id) == "queued"
+    assert [stop.attempts for stop in sent(link, wire.Stop)] == [(attempt,)]  # type: ignore[attr-defined]
+    assert link.goodbye is None
+    cluster.step()
+    assert link.goodbye is not None
 
 
 def test_work_that_its_agent_claims_again_before_the_goodbye_goes_back(cluster: Cluster) -> None:
