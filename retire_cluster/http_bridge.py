@@ -175,8 +175,8 @@ def _readable(name: bytes, value: bytes) -> tuple[bytes, bytes]:
 async def _read_body(scope: Scope, receive: Receive) -> tuple[bytes, int]:
     """The body and its size; beyond the limit nothing is kept, and the size says that it was too much."""
     limit = bodies.limit(scope["path"])
-    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    if (declared := bodies.declared(length.decode("latin-1"))) > limit:
+    declared = bodies.declared(_header(scope, b"content-length"))
+    if declared > limit and not bodies.is_heard_out(declared, _header(scope, b"expect")):
         return b"", declared
     chunks: list[bytes] = []
     size = 0
@@ -186,11 +186,17 @@ async def _read_body(scope: Scope, receive: Receive) -> tuple[bytes, int]:
             raise ClientGoneError
         chunk = message.get("body", b"")
         size += len(chunk)
-        if size > limit:
-            return b"", size
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks), size
+        if size <= limit:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+        if not message.get("more_body", False) or size > bodies.MOST_DISCARDED:
+            return b"".join(chunks), max(size, declared) if declared > limit else size
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    """The first header of the name; empty without one."""
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
 
 
 async def _wait_or_gone(pending: Pending, receive: Receive) -> bool:

@@ -11,6 +11,9 @@ from django.utils.http import parse_header_parameters
 BATCH_PATH = "/api/v1/tasks/batch"
 UTF_8 = ("utf-8", "utf8", "us-ascii")
 UNREADABLE = "application/x-unreadable"
+# A client that is still sending when the connection ends gets a reset, not the answer, and nginx says 502: so what
+# is too large is read to its end and thrown away first, up to here.
+MOST_DISCARDED = 16 * 1024 * 1024  # bytes
 
 
 def limit(path: str) -> int:
@@ -26,6 +29,11 @@ def declared(content_length: str) -> int:
     if not (digits.isascii() and digits.isdigit()):
         return 0
     return int(digits) if len(digits) <= 18 else sys.maxsize
+
+
+def is_heard_out(declared_bytes: int, expect: str) -> bool:
+    """Whether a body of that size is read to its end, be it too large; who asks with Expect first sends nothing."""
+    return declared_bytes <= MOST_DISCARDED and expect.lower() != "100-continue"
 
 
 def readable_type(content_type: str) -> str:

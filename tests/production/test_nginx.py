@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import socketserver
 import ssl
 import threading
@@ -191,6 +192,20 @@ def test_a_batch_of_eight_mebibytes_passes_and_a_larger_one_is_refused_in_the_ap
     for size in (most + 1, 20 * 1024 * 1024):  # the second one nginx refuses
         refused = post(b" " * size)
         assert (refused.status_code, refused.json()["error_code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "uvicorn"])
+def test_each_server_hears_out_what_it_refuses(site: Site, server: str) -> None:
+    """nginx sends first and listens then: a reset meanwhile would make its 502 of the refusal."""
+    port = site.cluster.port if server == "gunicorn" else site.cluster.other_port
+    size = 9 * 1024 * 1024
+    head = (
+        f"POST /api/v1/tasks/batch HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Content-Length: {size}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(head.encode() + b" " * size)
+        assert connection.recv(12) == b"HTTP/1.1 413"
 
 
 # --- devices --------------------------------------------------------------------------------------------------

@@ -162,6 +162,26 @@ def test_a_large_chunked_body_is_413_and_the_server_goes_on(client: httpx.Client
     assert client.get("/health").status_code == 200
 
 
+def test_a_client_that_sends_all_of_too_large_a_body_first_hears_the_answer(port: int) -> None:
+    """As nginx does. A server that closes while the client sends resets the connection, and its answer is lost."""
+    size = 9 * 1024 * 1024
+    head = (
+        "POST /api/v1/tasks/batch HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Content-Length: {size}\r\n\r\n"
+    )
+
+    assert raw(port, head.encode() + b" " * size).startswith(b"HTTP/1.1 413")
+
+
+def test_who_asks_before_sending_too_much_need_not_send_it(port: int) -> None:
+    request = (
+        b"POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        b"Expect: 100-continue\r\nContent-Length: 9000000\r\n\r\n"
+    )
+
+    assert raw(port, request).startswith(b"HTTP/1.1 413")
+
+
 def test_static_files_and_head_come_through(client: httpx.Client) -> None:
     sheet = client.get("/static/retire_cluster/style.css")
     head = client.head("/static/retire_cluster/style.css")
