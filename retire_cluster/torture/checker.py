@@ -339,11 +339,14 @@ def cancelled_is_over(_: History, story: Story) -> Found:
 
 
 def _begun_after(story: Story, cancel: Asked, moment: float) -> Found:
+    # An attempt carries the time at which the gateway's transaction began: where that had to wait, a time from
+    # before the retry that let it have the task. The round tells: none before the cancel can be higher.
+    rounds = 1 + sum(retry.sent_at <= moment for retry in story.asked_for("retry"))
     for attempt in story.attempts:
         retried = any(
             cancel.sent_at < retry.sent_at <= attempt.offered_at for retry in story.asked_for("retry")
         )
-        if attempt.offered_at > moment and not retried:
+        if attempt.offered_at > moment and not retried and attempt.round <= rounds:
             yield f"attempt {attempt.no} began {attempt.offered_at - moment:.3f} s after its cancel was stored"
 
 

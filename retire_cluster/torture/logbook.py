@@ -66,7 +66,7 @@ EXCUSES = (
     ),
     Excuse(
         "Celery's gossip among workers fails while they connect anew; nothing here listens to it",
-        r'"celery\.bootsteps", "message": "Error on restarting Gossip',
+        r'"celery\.bootsteps", "message": "Error on (?:restarting|stopping) Gossip',
         frozenset({"Redis killed"}),
     ),
     Excuse(
@@ -92,8 +92,14 @@ EXCUSES = (
         frozenset({"Celery worker's child killed", "Celery worker killed"}),
     ),
     Excuse(
+        "Celery cannot acknowledge a message to a Redis that is gone; all of them are hints",
+        r'"celery\.worker\.request", "message": "Couldn.t ack \W*[0-9a-f-]{36}\W*, reason:\w*:?ConnectionError',
+        frozenset({"Redis killed"}),
+    ),
+    Excuse(
         "Celery's worker ends when Redis goes away while it connects anew: kombu forgets where to",
-        r'"celery\.worker", "message": "Unrecoverable error: AttributeError..\W*NoneType\W* object',
+        r'"celery\.worker", "message": "Unrecoverable error: '
+        r"(?:AttributeError..\W*NoneType\W* object|StopIteration\(\))",
         frozenset({"Redis killed"}),
     ),
     Excuse(

@@ -143,6 +143,17 @@ def row(**changes: Any) -> StoredTask:
     return replace(GOOD.row, **changes)
 
 
+def retried_after_cancel(**changes: Any) -> History:
+    """A task that was cancelled before it ran and retried, with an attempt offered shortly before the retry."""
+    return story(
+        asked=(SUBMITTED, CANCEL, RETRY),
+        seen=(),
+        row=row(round=2, result_attempt=A),
+        attempts=(first(offered_at=109.5, outcome="success", ran_s=1.0, result=printed(A), **changes),),
+        executions=(run(A),),
+    )
+
+
 def cancelled(**changes: Any) -> History:
     """A task whose user cancelled it while it ran, spoiled by the changes to its only attempt."""
     base: dict[str, Any] = {"outcome": "cancelled", "confirmed": True, "ran_s": 1.0, "ended_at": 103.1}
@@ -332,6 +343,7 @@ BROKEN: dict[str, dict[str, History]] = {
     },
     "I6": {
         "an attempt after a cancel": cancelled(offered_at=102.5),
+        "an attempt after a cancel and before the retry": retried_after_cancel(round=1),
         "work after its confirmed end": cancelled(ended_at=102.4),
         "a process that is left": story(executions=(run(A, is_alive=True), run(B))),
     },
@@ -425,6 +437,10 @@ EXCUSES: dict[str, tuple[str, Callable[[], History]]] = {
                 ),
             ),
         ),
+    ),
+    "I6: an attempt of the round that the retry opened, with the time its transaction began at": (
+        "I6",
+        lambda: retried_after_cancel(round=2),
     ),
     "I6: a device that could not be told": (
         "I6",

@@ -36,6 +36,11 @@ EXCUSED = {
         "Celery worker's child killed"
     ),
     line(
+        "celery.worker.request",
+        "Couldn't ack '2a777627-ca66-48b5-888f-351d32e60311', reason:network:ConnectionError",
+        level="CRITICAL",
+    ): "Redis killed",
+    line(
         "celery.worker", "Unrecoverable error: AttributeError(\"'NoneType' object has no attribute 'x'\")"
     ): ("Redis killed"),
     "[2026-01-01 10:00:00,1: ERROR/ForkPoolWorker-1] Process ForkPoolWorker-1\n"
@@ -45,13 +50,20 @@ EXCUSED = {
 }
 
 
+# Other words for the same.
+ALSO_EXCUSED = {
+    line("celery.bootsteps", "Error on stopping Gossip: AttributeError('x')"): "Redis killed",
+    line("celery.worker", "Unrecoverable error: StopIteration()", level="CRITICAL"): "Redis killed",
+}
+
+
 def judged(text: str, *blows: Struck) -> Logbook:
     found = Logbook()
     found.read("a.log", text.splitlines(), blows)
     return found
 
 
-@pytest.mark.parametrize(("text", "kind"), EXCUSED.items())
+@pytest.mark.parametrize(("text", "kind"), {**EXCUSED, **ALSO_EXCUSED}.items())
 def test_what_a_blow_explains_is_excused_by_that_blow_alone(text: str, kind: str) -> None:
     found = judged(text, Struck(kind, AT, AT + 1))
     assert (found.complaints, found.excused.total()) == ([], 1)
