@@ -60,11 +60,11 @@ test-production: $(VENV)/.installed-test ## PostgreSQL, Redis, Celery, several o
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/production $(ARGS)
 
 # Redis comes from PyPI up to Python 3.12, else from the system.
-test-chaos: $(VENV)/.installed-test ## the delivery guarantees under faults: 100 episodes, then chaos on both shapes
+test-chaos: $(VENV)/.installed-test ## the delivery guarantees under faults: 200 episodes, then chaos on both shapes
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export RETIRE_CLUSTER_DATA_DIR="$$data" && set -ex && \
-		$(BIN)/python manage.py torture --episodes 100 --agents 40 $(ARGS) && \
-		$(BIN)/python manage.py torture --shape embedded --tasks 200 $(ARGS) && \
-		$(BIN)/python manage.py torture --shape production --tasks 200 $(ARGS)
+		$(BIN)/python manage.py torture --episodes 200 --agents 40 $(ARGS) && \
+		$(BIN)/python manage.py torture --shape embedded --tasks 100 $(ARGS) && \
+		$(BIN)/python manage.py torture --shape production --tasks 100 $(ARGS)
 	$(BIN)/python -m pytest $(PARALLEL) tests/chaos
 
 chaos: $(VENV)/.installed-test ## the long form: 5,000 tasks on each shape while everything is killed, some 20 minutes each
