@@ -67,7 +67,7 @@ test-chaos: $(VENV)/.installed-test ## the delivery guarantees under faults: 200
 		$(BIN)/python manage.py torture --shape production --tasks 100 $(ARGS)
 	$(BIN)/python -m pytest $(PARALLEL) tests/chaos
 
-chaos: $(VENV)/.installed-test ## the long form: 5,000 tasks on each shape while everything is killed, some 20 minutes each
+chaos: $(VENV)/.installed-test ## the long form: 5,000 tasks on each shape while everything is killed, some 12 minutes each
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export RETIRE_CLUSTER_DATA_DIR="$$data" && set -ex && \
 		$(BIN)/python manage.py torture --shape embedded $(ARGS) && \
 		$(BIN)/python manage.py torture --shape production $(ARGS)

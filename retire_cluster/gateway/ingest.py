@@ -59,7 +59,7 @@ class Batch:
         self._printed_acks: dict[tuple[str, str], tuple[Link, int]] = {}
         self._heard: dict[str, Session] = {}  # whose heartbeats are in this batch
         self._failing: dict[str, Session] = {}  # on which a task failed in this batch
-        self._members: dict[str, bool] = {}
+        self._members: dict[str, bool] = {}  # of devices asked about in this batch
 
     def apply(self, inputs: Sequence[Input]) -> None:
         """Apply the inputs in order of arrival and store what changed."""

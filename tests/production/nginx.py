@@ -27,6 +27,7 @@ from tests.e2e.cluster import free_port, until
 
 CONFIGURATION = ROOT / "deploy" / "nginx" / "retire-cluster.conf"
 NAME = "cluster.example.com"
+_ASKED = " 127.0.0.1:"
 _UNPRIVILEGED = "nobody"  # whom nginx runs as when we are root
 _PEM = serialization.Encoding.PEM
 _SIGNS = x509.KeyUsage(False, False, False, False, False, True, True, False, False)  # certificates and lists
@@ -39,6 +40,16 @@ class Upstreams:
     api: Sequence[int]
     live: Sequence[int] = ()
     gateways: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A line of the log: what nginx answered, and the ports of the servers it asked, the last one last."""
+
+    ended: float  # time of day, in whole seconds
+    took_s: float
+    status: int
+    asked: tuple[int, ...]
 
 
 class Nginx:
@@ -86,6 +97,14 @@ class Nginx:
             timeout=90,
         )
 
+    def answers(self) -> list[Answer]:
+        """What it answered so far that came from a server."""
+        return [
+            _answer(line)
+            for line in (self.home / "retire-cluster.log").read_text().splitlines()
+            if _ASKED in line
+        ]
+
     def said(self) -> str:
         file = self.home / "error.log"
         return file.read_text() if file.exists() else ""
@@ -108,6 +127,14 @@ class Nginx:
         text = text.replace("listen 443 ", f"listen 127.0.0.1:{self.port} ")
         text = text.replace("/etc/ssl/retire-cluster/", f"{self.home}/")
         return text.replace("/var/log/nginx/", f"{self.home}/")
+
+
+def _answer(line: str) -> Answer:
+    """A line in the format of the configuration's `log_format`."""
+    # Several servers, and what each said, stand in one place with ", " between them.
+    _, moment, _, _, status, _, took_s, asked, *_ = line.replace(", ", ",").split(" ")
+    ports = tuple(int(address.rpartition(":")[2]) for address in asked.split(","))
+    return Answer(datetime.datetime.fromisoformat(moment).timestamp(), float(took_s), int(status), ports)
 
 
 def _main(home: Path) -> str:

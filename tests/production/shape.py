@@ -119,7 +119,8 @@ class Production(Cluster):
 
     def start_agent_at_both(self, name: str, number: int) -> Process:
         ports = (self.gateway_port, self.other_gateway_port)[:: -1 if number % 2 else 1]
-        return self.start_agent(name, *[flag for port in ports for flag in ("--join", f"127.0.0.1:{port}")])
+        where = [flag for port in ports for flag in ("--join", f"127.0.0.1:{port}")]
+        return self.start_agent(name, "--allow-private-http", *where)
 
     def start_agent(self, name: str, *flags: str) -> Process:
         own = ("--data-dir", str(self.directory / name), "--device-id", name, "--token", self.token)

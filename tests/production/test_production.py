@@ -9,6 +9,7 @@ import httpx
 import pytest
 from celery import Celery
 
+from retire_cluster.protocol.tasktypes import BUILTIN_TYPES
 from tests.e2e.cluster import until
 from tests.production.shape import Production, running
 
@@ -44,22 +45,27 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "sleep": {"duration": 0.01},
     "system_info": {},
     "python_eval": {"expression": "2 ** 10"},
+    "http_request": {"url": "http://127.0.0.1:PORT/health", "allow_private": True},
     "command": {"command": "echo hello"},
 }
 
 
-@pytest.mark.parametrize("task_type", SAMPLES)
+@pytest.mark.parametrize("task_type", BUILTIN_TYPES)
 def test_every_api_process_runs_tasks_on_every_device(
     cluster: Production, api: httpx.Client, task_type: str
 ) -> None:
     for name in AGENTS:
         post(cluster.api, f"devices/{name}/uncordon")
+    payload = {
+        name: value.replace("PORT", str(cluster.port)) if isinstance(value, str) else value
+        for name, value in SAMPLES[task_type].items()
+    }
     ran_on = set()
     for name in AGENTS:
         others = [other for other in AGENTS if other != name]
         for other in others:
             post(api, f"devices/{other}/cordon")
-        task_id = post(api, "tasks", {"task_type": task_type, "payload": SAMPLES[task_type]})["task_id"]
+        task_id = post(api, "tasks", {"task_type": task_type, "payload": payload})["task_id"]
         task = cluster.ended(task_id)
         assert task["status"] == "success", task
         ran_on.add(task["assigned_device_id"])

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(900)  # seconds; the first test's include start
 
 @dataclass(frozen=True)
 class Failure:
-    """A request that got no answer of the API."""
+    """A request that got no answer of the API. Times of day, as in nginx's log."""
 
     began: float
     ended: float
@@ -49,6 +49,7 @@ class Load:
     expected: dict[str, Any] = field(default_factory=dict)
 
     clients: list[Future[None]] = field(default_factory=list)
+    answers: list[nginx.Answer] = field(default_factory=list)  # all, once it is over
 
     def go_on(self) -> None:
         """Wait until some more tasks have ended."""
@@ -85,7 +86,7 @@ class Load:
 
     def _until_answered(self, call: Callable[[], httpx.Response]) -> httpx.Response:
         while True:
-            began = time.monotonic()
+            began = time.time()
             try:
                 answer = call()
                 if answer.status_code < 500:
@@ -93,7 +94,16 @@ class Load:
                 what = f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}"
             except httpx.HTTPError as error:
                 what = f"{error.request.method} {error.request.url}: {error!r}"
-            self.failures.append(Failure(began, time.monotonic(), what))
+            self.failures.append(Failure(began, time.time(), what))
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When the API process on a port was stopping."""
+
+    port: int
+    began: float
+    ended: float
 
 
 @dataclass
@@ -101,22 +111,31 @@ class Restarts:
     """Stops and starts processes, and remembers when an API process was stopping."""
 
     load: Load
-    api_stops: list[tuple[float, float]] = field(default_factory=list)
+    api_stops: list[Stop] = field(default_factory=list)
 
     def restart(
-        self, process: Process, start: Callable[[], Process], *, serves_clients: bool = False
+        self, process: Process, start: Callable[[], Process], *, serves_clients_at: int | None = None
     ) -> Process:
         self.load.go_on()
-        began = time.monotonic()
+        began = time.time()
         code = process.terminate()
-        if serves_clients:
-            self.api_stops.append((began, time.monotonic()))
+        if serves_clients_at is not None:
+            self.api_stops.append(Stop(serves_clients_at, began, time.time()))
         assert code in (0, -signal.SIGTERM), process.said()
         return start()
 
     def excuses(self, failure: Failure) -> bool:
         """Whether it was under way while an API process was being stopped."""
-        return any(failure.began <= end and failure.ended >= begin for begin, end in self.api_stops)
+        return any(failure.began <= stop.ended and failure.ended >= stop.began for stop in self.api_stops)
+
+    def excuses_answer(self, answer: nginx.Answer) -> bool:
+        """Whether it was the process being stopped, and not another one, that nginx had asked last."""
+        return any(
+            answer.asked[-1] == stop.port
+            and answer.ended >= int(stop.began)  # the log has whole seconds
+            and answer.ended - answer.took_s <= stop.ended
+            for stop in self.api_stops
+        )
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +160,7 @@ def under_load(cluster: Production) -> Iterator[Load]:
             load.over.set()
         for client in load.clients:
             client.result(60)
+        load.answers = proxy.answers()
 
 
 def restart_everything(cluster: Production, restarts: Restarts) -> None:
@@ -148,9 +168,9 @@ def restart_everything(cluster: Production, restarts: Restarts) -> None:
     for number, port in enumerate((cluster.gateway_port, cluster.other_gateway_port)):
         start = partial(cluster.start_one_gateway, port)
         cluster.gateways[number] = restarts.restart(cluster.gateways[number], start)
-    restarts.restart(cluster.named("gunicorn"), cluster.start_gunicorn, serves_clients=True)
+    restarts.restart(cluster.named("gunicorn"), cluster.start_gunicorn, serves_clients_at=cluster.port)
     cluster.serves(cluster.api)
-    restarts.restart(cluster.named("uvicorn"), cluster.start_uvicorn, serves_clients=True)
+    restarts.restart(cluster.named("uvicorn"), cluster.start_uvicorn, serves_clients_at=cluster.other_port)
     cluster.serves(cluster.other_api)
     for number in (1, 2):
         restarts.restart(cluster.named(f"celery-{number}"), partial(cluster.start_worker, number))
@@ -165,7 +185,10 @@ def test_nothing_is_lost_while_every_process_is_restarted(cluster: Production) -
         restarts = Restarts(load)
         restart_everything(cluster, restarts)
     assert [failure for failure in load.failures if not restarts.excuses(failure)] == []
-    assert len(load.failures) <= 2 * CLIENTS, load.failures
+    assert len(load.failures) <= 2 * CLIENTS, load.failures  # one for each client and stop
+    assert len(load.answers) > len(load.expected), "nginx's log is read"
+    failed = [answer for answer in load.answers if answer.status >= 500]
+    assert [answer for answer in failed if not restarts.excuses_answer(answer)] == []
     assert len(load.results) == len(load.expected) >= STEP * 9
     for task, result in load.results.items():
         assert (result["status"], result["result_data"]) == ("success", load.expected[task])

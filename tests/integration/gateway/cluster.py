@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from clusterconfig import services as config
@@ -18,6 +19,8 @@ from retire_cluster.protocol.states import Platform
 from tasks import services
 from tasks.models import Task
 from tasks.scheduling.profiles import Requirements
+
+M = TypeVar("M", bound=wire.Message)
 
 
 @dataclass
@@ -95,7 +98,7 @@ class Cluster:
         self.step(Closed(link, "the connection was lost", orderly=orderly))
 
 
-def sent(link: FakeLink, kind: type[wire.Message]) -> list[wire.Message]:
+def sent(link: FakeLink, kind: type[M]) -> list[M]:
     """The messages of a kind the agent was sent, taken out of the list."""
     found = [message for message in link.sent if isinstance(message, kind)]
     link.sent = [message for message in link.sent if not isinstance(message, kind)]

@@ -168,5 +168,5 @@ def test_a_copy_with_another_id_of_its_own_gets_nothing_of_the_original_s_work(c
     task_id, attempt = run_one(cluster, original.link)
     held = (wire.Held(attempt=attempt, state=HeldState.RUNNING),)
     other = cluster.join("bob", held=held)
-    assert [stop.attempts for stop in sent(other, wire.Stop)] == [(attempt,)]  # type: ignore[attr-defined]
+    assert [stop.attempts for stop in sent(other, wire.Stop)] == [(attempt,)]
     assert status(task_id) == "running"

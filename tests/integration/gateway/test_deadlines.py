@@ -49,7 +49,7 @@ def holds(attempt: str = "", state: HeldState = HeldState.RUNNING) -> wire.Heart
 
 
 def cancels(link: FakeLink) -> list[tuple[str, str]]:
-    return [(item.attempt, item.reason) for item in sent(link, wire.Cancel)]  # type: ignore[attr-defined]
+    return [(item.attempt, item.reason) for item in sent(link, wire.Cancel)]
 
 
 def test_a_device_that_is_silent_about_an_attempt_is_told_that_its_time_is_over(cluster: Cluster) -> None:
@@ -95,9 +95,9 @@ def test_what_it_does_not_end_then_is_a_timeout_and_the_device_is_out_of_service
     assert str(task_id) in device.cordon_reason
     entry = AuditEntry.objects.get(action="device.cordon")
     assert (entry.actor, entry.target) == ("system", "alice")
-    assert [item.attempts for item in sent(link, wire.Stop)] == [(attempt,)]  # type: ignore[attr-defined]
+    assert [item.attempts for item in sent(link, wire.Stop)] == [(attempt,)]
     cluster.say(link, holds(attempt))
-    assert [item.attempts for item in sent(link, wire.Stop)] == [(attempt,)]  # type: ignore[attr-defined]
+    assert [item.attempts for item in sent(link, wire.Stop)] == [(attempt,)]
 
 
 def test_its_late_result_changes_nothing(cluster: Cluster) -> None:
@@ -109,7 +109,7 @@ def test_its_late_result_changes_nothing(cluster: Cluster) -> None:
     cluster.tick()
     before = Task.objects.get(id=task_id).version
     cluster.say(link, wire.Result(attempt=attempt, outcome=Outcome.SUCCESS, result_json="1"))
-    assert [ack.verdict for ack in sent(link, wire.ResultAck)] == ["superseded"]  # type: ignore[attr-defined]
+    assert [ack.verdict for ack in sent(link, wire.ResultAck)] == ["superseded"]
     assert (status(task_id), Task.objects.get(id=task_id).version) == ("timeout", before)
 
 
@@ -154,7 +154,7 @@ def test_its_other_work_survives_the_closed_connection(cluster: Cluster) -> None
     assert (status(third_id), status(other_id)) == ("cancelled", "running")
     back = cluster.join("alice", secret=secret, held=both)
     assert status(other_id) == "running"
-    assert [item.attempts for item in sent(back, wire.Stop)] == [(third,)]  # type: ignore[attr-defined]
+    assert [item.attempts for item in sent(back, wire.Stop)] == [(third,)]
 
 
 def test_a_device_that_is_not_heard_of_is_left_to_its_lease(cluster: Cluster) -> None:

@@ -27,7 +27,7 @@ def drain(device_id: str = "alice", deadline_s: int | None = 0) -> Device:
 
 
 def stops(link: FakeLink) -> list[str]:
-    return [attempt for message in sent(link, wire.Stop) for attempt in message.attempts]  # type: ignore[attr-defined]
+    return [attempt for message in sent(link, wire.Stop) for attempt in message.attempts]
 
 
 def holds(attempt: str) -> wire.Heartbeat:
@@ -104,7 +104,7 @@ def test_after_a_reconnect_the_work_is_taken_away_again(cluster: Cluster) -> Non
     cluster.drop(link)
     back = cluster.join(
         "alice",
-        secret=welcome.secret,  # type: ignore[attr-defined]
+        secret=welcome.secret,
         held=(wire.Held(attempt=attempt, state=HeldState.RUNNING),),
     )
     cluster.tick()

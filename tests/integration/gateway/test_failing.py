@@ -35,7 +35,7 @@ def run(cluster: Cluster, link: FakeLink, outcome: Outcome, *, tags: tuple[str, 
 
 def end(cluster: Cluster, link: FakeLink, outcome: Outcome) -> None:
     for order in sent(link, wire.Assign):
-        attempt: str = order.attempt  # type: ignore[attr-defined]
+        attempt: str = order.attempt
         cluster.say(link, wire.Accepted(attempts=(attempt,)))
         cluster.say(link, wire.Result(attempt=attempt, outcome=outcome, ran_s=0.01))  # type: ignore[arg-type]
 

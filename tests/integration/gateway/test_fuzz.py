@@ -147,8 +147,8 @@ def test_damaged_frames_of_a_device_change_nothing_they_must_not(
     mine = submit(3, required_role="worker", required_tags=(device_id,))
     (theirs,) = submit(1, required_role="storage", required_tags=(device_id,))
     cluster.step()
-    attempts = [order.attempt for order in sent(link, wire.Assign)]  # type: ignore[attr-defined]
-    (foreign,) = [order.attempt for order in sent(other, wire.Assign)]  # type: ignore[attr-defined]
+    attempts = [order.attempt for order in sent(link, wire.Assign)]
+    (foreign,) = [order.attempt for order in sent(other, wire.Assign)]
 
     for _ in range(data.draw(st.integers(1, 4))):
         deal(cluster, link, data.draw(st.composite(frames)(everything([*attempts, foreign]))))

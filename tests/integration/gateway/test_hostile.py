@@ -66,7 +66,7 @@ def held(*attempts: str, state: HeldState = HeldState.RUNNING, age_s: float = 0.
 
 
 def verdicts(link: FakeLink) -> list[str]:
-    return [ack.verdict for ack in sent(link, wire.ResultAck)]  # type: ignore[attr-defined]
+    return [ack.verdict for ack in sent(link, wire.ResultAck)]
 
 
 def ids(count: int) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ def test_a_device_can_say_nothing_about_the_work_of_another(cluster: Cluster) ->
     task, row = Task.objects.get(id=task_id), Attempt.objects.get(task=task_id)
     assert (task.status, task.version, row.device_id, row.result) == ("running", before, "alice", None)
     assert verdicts(mallory) == ["unknown"]
-    assert [stop.attempts for stop in sent(mallory, wire.Stop)] == [(attempt,)]  # type: ignore[attr-defined]
+    assert [stop.attempts for stop in sent(mallory, wire.Stop)] == [(attempt,)]
     assert sent(alice, wire.Stop) == []
 
 
@@ -165,7 +165,7 @@ def test_an_acceptance_of_an_earlier_session_s_offer_does_not_count(cluster: Clu
     cluster.step()
     (order,) = sent(link, wire.Assign)
     again = cluster.join("mallory", secret=secret)  # holds nothing: the offer is returned
-    say(cluster, again, wire.Accepted(attempts=(order.attempt,)))  # type: ignore[attr-defined]
+    say(cluster, again, wire.Accepted(attempts=(order.attempt,)))
     attempts = Attempt.objects.filter(task=task_id).order_by("no").values_list("outcome", "state")
     assert list(attempts) == [("returned", "ended"), ("", "offered")]
 
@@ -400,7 +400,7 @@ def test_its_reasons_are_stored_and_shown_so_as_well(cluster: Cluster) -> None:
     (task_id,) = submit()
     cluster.step()
     (order,) = sent(link, wire.Assign)
-    say(cluster, link, *decoded(wire.Declined(attempt=order.attempt, reason=EVIL)))  # type: ignore[attr-defined]
+    say(cluster, link, *decoded(wire.Declined(attempt=order.attempt, reason=EVIL)))
     task = data(f"/api/v1/tasks/{task_id}")
     assert [text for text in texts(task) if not is_harmless(text)] == []
     assert "owned" in Attempt.objects.get(task=task_id, outcome="returned").reason

@@ -40,7 +40,7 @@ class Running:
             for index, text in enumerate(texts)
         ]
         self.cluster.say(link or self.link, *pieces)
-        return [ack.number for ack in sent(link or self.link, wire.OutputAck)]  # type: ignore[attr-defined]
+        return [ack.number for ack in sent(link or self.link, wire.OutputAck)]
 
     def ends(self, outcome: Outcome = Outcome.SUCCESS) -> None:
         self.cluster.say(

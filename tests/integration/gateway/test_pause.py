@@ -141,7 +141,7 @@ def test_a_device_that_left_is_offline_and_no_longer_paused(cluster: Cluster, or
     (welcome,) = sent(link, wire.Welcome)
     cluster.drop(link, orderly=orderly)
     assert stored() == ""
-    cluster.join("alice", secret=welcome.secret)  # type: ignore[attr-defined]
+    cluster.join("alice", secret=welcome.secret)
     assert stored() == ""
 
 

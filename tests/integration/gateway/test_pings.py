@@ -28,7 +28,7 @@ def ask(device_id: str) -> UUID:
 
 
 def nonces(link: FakeLink) -> list[UUID]:
-    return [UUID(message.nonce) for message in sent(link, wire.Ping)]  # type: ignore[attr-defined]
+    return [UUID(message.nonce) for message in sent(link, wire.Ping)]
 
 
 def pong(link: FakeLink, ping_id: UUID, *, after_s: float) -> Received:

@@ -40,7 +40,7 @@ def wide(count: int = 1, **need: Any) -> list[UUID]:
 
 def orders(link: FakeLink) -> list[str]:
     """The attempts the device was offered since the last look; accepted at once."""
-    return [order.attempt for order in sent(link, wire.Assign)]  # type: ignore[attr-defined]
+    return [order.attempt for order in sent(link, wire.Assign)]
 
 
 def finish(cluster: Cluster, link: FakeLink, *attempts: str) -> None:

@@ -24,7 +24,7 @@ def cluster() -> Cluster:
 
 
 def assigned(link: FakeLink) -> list[wire.Assign]:
-    return sent(link, wire.Assign)  # type: ignore[return-value]
+    return sent(link, wire.Assign)
 
 
 def success(attempt: str, text: str = '{"echo":1}') -> wire.Result:
@@ -104,7 +104,7 @@ def test_the_same_result_twice_changes_nothing(cluster: Cluster) -> None:
     cluster.say(link, success(order.attempt))
     before = Task.objects.get(id=task_id).version
     cluster.say(link, success(order.attempt, '{"echo":2}'))
-    assert [ack.verdict for ack in sent(link, wire.ResultAck)] == ["recorded", "recorded"]  # type: ignore[attr-defined]
+    assert [ack.verdict for ack in sent(link, wire.ResultAck)] == ["recorded", "recorded"]
     assert Task.objects.get(id=task_id).version == before
     assert Attempt.objects.get(task=task_id).result == '{"echo":1}'
 
@@ -117,7 +117,7 @@ def test_a_device_may_not_report_for_another(cluster: Cluster) -> None:
     (order,) = assigned(alice)
     cluster.say(mallory, success(order.attempt, '"forged"'))
     (ack,) = sent(mallory, wire.ResultAck)
-    assert ack.verdict == "unknown"  # type: ignore[attr-defined]
+    assert ack.verdict == "unknown"
     assert status(task_id) == "assigned"
 
 
@@ -133,7 +133,7 @@ def test_a_result_that_is_no_json_fails_its_task(cluster: Cluster) -> None:
 
 def test_a_lost_connection_keeps_the_attempt_for_a_while(cluster: Cluster) -> None:
     link = cluster.join("alice")
-    secret = sent(link, wire.Welcome)[0].secret  # type: ignore[attr-defined]
+    secret = sent(link, wire.Welcome)[0].secret
     (task_id,) = submit()
     cluster.step()
     (order,) = assigned(link)
@@ -151,7 +151,7 @@ def test_a_lost_connection_keeps_the_attempt_for_a_while(cluster: Cluster) -> No
 
 def test_a_device_that_forgot_its_task_loses_it(cluster: Cluster) -> None:
     link = cluster.join("alice")
-    secret = sent(link, wire.Welcome)[0].secret  # type: ignore[attr-defined]
+    secret = sent(link, wire.Welcome)[0].secret
     (task_id,) = submit()
     cluster.step()
     (order,) = assigned(link)
@@ -164,7 +164,7 @@ def test_a_device_that_forgot_its_task_loses_it(cluster: Cluster) -> None:
 
 def test_an_expired_lease_moves_the_task_and_the_late_result_is_evidence(cluster: Cluster) -> None:
     alice = cluster.join("alice")
-    secret = sent(alice, wire.Welcome)[0].secret  # type: ignore[attr-defined]
+    secret = sent(alice, wire.Welcome)[0].secret
     (task_id,) = submit()
     cluster.step()
     (order,) = assigned(alice)
@@ -181,7 +181,7 @@ def test_an_expired_lease_moves_the_task_and_the_late_result_is_evidence(cluster
     alice = cluster.join("alice", secret=secret, held=held)
     cluster.say(alice, success(order.attempt, '"alice"'))
     (ack,) = sent(alice, wire.ResultAck)
-    assert ack.verdict == "superseded"  # type: ignore[attr-defined]
+    assert ack.verdict == "superseded"
     recorded = Attempt.objects.get(task=task_id, outcome="success")
     assert (status(task_id), Task.objects.get(id=task_id).result_attempt) == ("success", recorded.id)
     assert recorded.result == '"bob"'
