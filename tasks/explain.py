@@ -13,7 +13,7 @@ from retire_cluster.protocol.states import TaskStatus
 from tasks import reservations
 from tasks.models import Profile, Task
 from tasks.scheduling.feasibility import Check, Reason, checks
-from tasks.scheduling.planner import DeviceView, has_room, reservation
+from tasks.scheduling.planner import AVOID_S, DeviceView, has_room, reservation
 from tasks.scheduling.profiles import MB_PER_GB, ProfileKey, from_canonical
 
 MAX_EXPLAINED = 200
@@ -72,7 +72,8 @@ def queue_reasons(tasks: Sequence[Task]) -> dict[UUID, str]:
         for task in queued:
             row = profiles[task.profile_id]
             waited = now - task.ready_at
-            reasons[task.id] = sentence(from_canonical(row.task_type, row.requirements), devices, waited)
+            profile = from_canonical(row.task_type, row.requirements)
+            reasons[task.id] = sentence(profile, devices, waited, avoids=task.avoid_device)
     for task in tasks:
         if task.status == TaskStatus.PENDING:
             reasons[task.id] = _backing_off(task, now)
@@ -81,16 +82,16 @@ def queue_reasons(tasks: Sequence[Task]) -> dict[UUID, str]:
     return reasons
 
 
-def explain(profile: ProfileKey, *, ready_at: datetime | None = None) -> Explanation:
+def explain(profile: ProfileKey, *, ready_at: datetime | None = None, avoids: str = "") -> Explanation:
     """Every device held against the profile, the best match first; only the first MAX_EXPLAINED are listed.
 
-    `ready_at`: since when a task of it waits; without one it is not there yet.
+    `ready_at`: since when a task of it waits; without one it is not there yet. `avoids`: the device it failed on.
     """
     devices = _devices()
     waited = timezone.now() - ready_at if ready_at else timedelta(0)
     judged = sorted((_judged(profile, device) for device in devices), key=_nearness)
     return Explanation(
-        reason=sentence(profile, devices, waited),
+        reason=sentence(profile, devices, waited, avoids=avoids),
         total=len(judged),
         fitting=sum(item.fits for item in judged),
         available=sum(item.available for item in judged),
@@ -137,7 +138,13 @@ def _free(reason: Reason, wanted_mb: int, found_mb: int | None) -> Check:
     return Check(reason, passed, f"{wanted_mb / MB_PER_GB:.1f} GB free", found)
 
 
-def sentence(profile: ProfileKey, devices: Iterable[Candidate], waited: timedelta = timedelta(0)) -> str:
+def sentence(
+    profile: ProfileKey,
+    devices: Iterable[Candidate],
+    waited: timedelta = timedelta(0),
+    *,
+    avoids: str = "",
+) -> str:
     """Why nothing has taken a queued task of this profile. Pure."""
     known = list(devices)
     if not known:
@@ -151,8 +158,11 @@ def sentence(profile: ProfileKey, devices: Iterable[Candidate], waited: timedelt
     usable = [item for item in online if not item.cordoned and not item.paused]
     if not usable:
         return _all_out_of_service(online)
-    if not any(has_room(profile, item.view) for item in usable):
+    roomy = {item.view.id for item in usable if has_room(profile, item.view)}
+    if not roomy:
         return f"{_devices_words(len(usable))}, {'it is' if len(usable) == 1 else 'all are'} busy"
+    if roomy == {avoids} and len(online) > 1 and waited.total_seconds() < AVOID_S:
+        return f"only {avoids} has room, where it was lost or failed: others have {AVOID_S:.0f} s to take it"
     if waited > MOMENT:
         return (
             f"{_devices_words(len(usable))} with room, perhaps held for an older task that needs more of it"

@@ -132,7 +132,7 @@ class TaskViewSet(GenericViewSet[Task]):
         """Every device with each check passed or failed and the values, the nearest first."""
         task = find(pk)
         found = serializers.explanation(
-            explaining.explain(explaining.profile_of(task), ready_at=task.ready_at)
+            explaining.explain(explaining.profile_of(task), ready_at=task.ready_at, avoids=task.avoid_device)
         )
         return Response({"task_id": task.pk, "status": task.status, **found})
 

@@ -11,6 +11,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from clusterconfig.keys import Scope
 from clusterconfig.models import AuditEntry
+from devices.models import Device
 from retire_cluster.protocol.states import Priority, TaskStatus
 from tasks import statistics
 from tasks.models import IdempotencyKey, Task
@@ -309,6 +310,25 @@ def test_a_fleet_out_of_service_is_explained_in_one_sentence(api: Api) -> None:
     Task.objects.update(ready_at=timezone.now())
     assert reason() == "1 device fits with room: it starts in a moment"
     assert api.data(f"tasks/{task.pk}/explain")["reason"] == reason()
+
+
+def test_a_task_that_waits_for_another_device_than_the_one_that_lost_it_says_so(api: Api) -> None:
+    make_device("nuc")
+    task = make_task(avoid_device="nuc", ready_at=timezone.now())
+
+    def reason() -> str:
+        words = str(api.data(f"tasks/{task.pk}/status")["queue_reason"])
+        assert api.data(f"tasks/{task.pk}/explain")["reason"] == words
+        return words
+
+    assert reason() == "1 device fits with room: it starts in a moment"  # there is no other one
+    make_device("pi", cordoned=True)
+    assert reason() == "only nuc has room, where it was lost or failed: others have 15 s to take it"
+    make_device("pi-2")
+    assert reason() == "2 devices fit with room: it starts in a moment"
+    Device.objects.filter(pk="pi-2").delete()
+    Task.objects.update(ready_at=timezone.now() - timedelta(seconds=15))
+    assert "only nuc" not in reason()
 
 
 def test_a_dry_run_is_checked_as_the_real_one(api: Api) -> None:
