@@ -60,21 +60,32 @@ def test_tables_that_change_are_vacuumed_often_and_the_setting_can_be_taken_back
     assert stored() == wanted
 
 
-def test_a_sign_of_life_written_again_touches_no_index() -> None:
-    devices = [make_device() for _ in range(100)]
-    for number in range(5):
-        for device in devices:
-            metrics = {"cpu_percent": float(number)}
-            presence.note(device.pk, metrics, now=timezone.now(), heartbeat=True)
-        presence.flush(only=[device.pk for device in devices])
-    assert set(Presence.objects.values_list("heartbeats", flat=True)) == {5}
-    if connection.vendor == "sqlite":
-        return
+def rewritten() -> tuple[int, int]:
+    """Rows of the table updated so far, and how many of them stayed on their page, so that no index was touched."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()")
         cursor.execute(
             "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'devices_presence'"
         )
-        updated, kept_on_their_page = cursor.fetchone()
-    assert updated >= 400
-    assert kept_on_their_page > 0.6 * updated
+        updated, on_their_page = cursor.fetchone()
+    return updated, on_their_page
+
+
+def test_a_sign_of_life_written_again_touches_no_index() -> None:
+    """The first time a row of the same size has room on its page; later it also takes a page that was tidied up."""
+    devices = [make_device() for _ in range(400)]
+
+    def write() -> None:
+        for device in devices:
+            presence.note(device.pk, {}, now=timezone.now(), heartbeat=True)
+        presence.flush(only=[device.pk for device in devices])
+
+    write()
+    before = rewritten() if connection.vendor == "postgresql" else (0, 0)
+    write()
+    assert set(Presence.objects.values_list("heartbeats", flat=True)) == {2}
+    if connection.vendor == "sqlite":
+        return
+    updated, on_their_page = (after - then for after, then in zip(rewritten(), before, strict=True))
+    assert updated == len(devices)
+    assert on_their_page > 0.8 * updated
