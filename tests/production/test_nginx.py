@@ -14,7 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from tests.e2e.cluster import Process, free_port, until
 from tests.production import nginx
@@ -69,7 +70,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             for name in AGENTS:
                 found.join(name)
             found.long_waits = begin_long_waits(found, pool)
-            yield found
+            with found.client:
+                yield found
 
 
 def begin_long_waits(site: Site, pool: ThreadPoolExecutor) -> list[Future[httpx.Response]]:
@@ -230,8 +232,8 @@ def test_a_device_that_falls_silent_is_noticed_and_comes_back(site: Site) -> Non
 
 
 def test_a_page_in_a_browser_cannot_pose_as_a_device(site: Site) -> None:
-    with pytest.raises(Exception, match="403"):
-        node(site, source="127.0.0.2", origin="https://evil.example")
+    with pytest.raises(Exception, match="403"), node(site, source="127.0.0.2", origin="https://evil.example"):
+        pass
 
 
 def test_the_gateway_knows_who_dials_in(site: Site) -> None:
@@ -245,15 +247,20 @@ def test_the_gateway_knows_who_dials_in(site: Site) -> None:
     assert "refused 127.0.0.22" not in said
 
 
-def node(site: Site, *, source: str, origin: str | None = None, forged: str = "") -> Any:
+@contextmanager
+def node(
+    site: Site, *, source: str, origin: str | None = None, forged: str = ""
+) -> Iterator[ClientConnection]:
     """A WebSocket to the gateway, as anybody may open it."""
-    return connect(
-        f"wss://127.0.0.1:{site.proxy.port}/node",
-        ssl=ssl.create_default_context(cafile=str(site.proxy.ca)),
-        origin=origin,  # type: ignore[arg-type]
-        additional_headers={"X-Forwarded-For": forged} if forged else None,
-        source_address=(source, 0),
-    )
+    trusted = ssl.create_default_context(cafile=str(site.proxy.ca))
+    plain = socket.create_connection(("127.0.0.1", site.proxy.port), source_address=(source, 0))
+    # The library leaves the socket of a refused handshake open, so it is made here.
+    with trusted.wrap_socket(plain, server_hostname="127.0.0.1") as link:
+        page = Origin(origin) if origin else None
+        headers = {"X-Forwarded-For": forged} if forged else None
+        uri = f"ws://127.0.0.1:{site.proxy.port}/node"  # the link speaks TLS already
+        with connect(uri, sock=link, origin=page, additional_headers=headers) as opened:
+            yield opened
 
 
 def test_the_websocket_of_pages_reaches_the_api_as_an_upgrade(site: Site) -> None:
