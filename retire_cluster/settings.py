@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "clusterconfig.apps.ClusterconfigConfig",
     "devices.apps.DevicesConfig",
     "tasks.apps.TasksConfig",
+    "retire_cluster.dashboard.apps.DashboardConfig",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -4,14 +4,14 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 
 from retire_cluster.api.views import IndexView, UnknownPathView
-from retire_cluster.dashboard.views import favicon, overview
+from retire_cluster.dashboard.pages.home import favicon
 from retire_cluster.live.views import LiveView
 from retire_cluster.openapi import DocumentView, RedocView, SwaggerView
 from retire_cluster.ops.metrics import MetricsView
 from retire_cluster.ops.views import health_view
 
 urlpatterns = [
-    path("", overview, name="overview"),
+    path("", include("retire_cluster.dashboard.urls")),
     # Browsers ask for it on pages that name no icon: the admin's, the browsable API's.
     path("favicon.ico", favicon),
     re_path(r"^health/?$", health_view, name="health"),

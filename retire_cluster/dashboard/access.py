@@ -1,0 +1,117 @@
+"""Who may see a page and who may press its buttons.
+
+Reading is open unless `--auth all`; a button needs a signed-in user with the scope it stands for: a member of staff
+has every scope, any other user `read` and `submit`, as in the API.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from rest_framework.request import Request
+
+from clusterconfig import permissions
+from clusterconfig.keys import Scope
+
+P = ParamSpec("P")
+View = Callable[Concatenate[HttpRequest, P], HttpResponse]
+SIGN_IN = "dashboard:sign-in"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal(Exception):
+    """Why a button did nothing, in a sentence for the person who pressed it."""
+
+    reason: str
+
+
+def caller(request: HttpRequest) -> Request:
+    """The visitor as the API's permission rules know callers."""
+    wrapped = Request(request)
+    wrapped.user = request.user
+    return wrapped
+
+
+def may(request: HttpRequest, scope: Scope) -> bool:
+    """Whether the visitor's buttons of that scope work."""
+    return scope in permissions.scopes(caller(request))
+
+
+def page(view: View[P]) -> View[P]:
+    """A page to read."""
+    return require_safe(never_cache(_readable(view)))
+
+
+def form(view: View[P]) -> View[P]:
+    """A page to read that also takes what was filled in; the view judges who may send it."""
+    return require_http_methods(["GET", "HEAD", "POST"])(never_cache(_readable(view)))
+
+
+def staff_form(view: View[P]) -> View[P]:
+    """A page for administrators only, to read and to send."""
+    return require_http_methods(["GET", "HEAD", "POST"])(never_cache(_scoped(view, Scope.ADMIN)))
+
+
+def action(scope: Scope) -> Callable[[View[P]], View[P]]:
+    """A button: POST, by a visitor with the scope. What it did or why not is said on the page it leads back to."""
+
+    def decorate(view: View[P]) -> View[P]:
+        @wraps(view)
+        def answer(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+            try:
+                return view(request, *args, **kwargs)
+            except Refusal as refusal:
+                messages.error(request, refusal.reason)
+                return back(request)
+
+        return require_POST(never_cache(_scoped(answer, scope)))
+
+    return decorate
+
+
+def back(request: HttpRequest, otherwise: str = "dashboard:overview") -> HttpResponse:
+    """To the page the button stood on, as its form says in `next`."""
+    wanted = request.POST.get("next", "")
+    local = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, request.is_secure())
+    return redirect(wanted if local else reverse(otherwise))
+
+
+def _readable(view: View[P]) -> View[P]:
+    @wraps(view)
+    def answer(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if settings.AUTH == "all" and not request.user.is_authenticated:
+            return _to_sign_in(request)
+        return view(request, *args, **kwargs)
+
+    return answer
+
+
+def _scoped(view: View[P], scope: Scope) -> View[P]:
+    @wraps(view)
+    def answer(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return _to_sign_in(request)
+        if not may(request, scope):
+            raise PermissionDenied(f"your account lacks the right {scope.value!r}; ask an administrator")
+        return view(request, *args, **kwargs)
+
+    return answer
+
+
+def _to_sign_in(request: HttpRequest) -> HttpResponse:
+    """A page is come back to after signing in; a button cannot be pressed by an address, its page can."""
+    target: Any = (
+        request.get_full_path() if request.method in ("GET", "HEAD") else request.POST.get("next", "/")
+    )
+    return redirect_to_login(target, reverse(SIGN_IN))
