@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from clusterconfig.admin import ReadOnlyAdmin
-from tasks.models import Attempt, IdempotencyKey, OutputChunk, Profile, Tally, Task
+from tasks.models import Attempt, IdempotencyKey, OutputChunk, Profile, QueueSample, Tally, Task
 
 
 @admin.register(Task)
@@ -73,3 +73,9 @@ class TallyAdmin(ReadOnlyAdmin):
     list_display = ("name", "label", "shard", "value")
     search_fields = ("name",)
     ordering = ("name", "label", "shard")
+
+
+@admin.register(QueueSample)
+class QueueSampleAdmin(ReadOnlyAdmin):
+    list_display = ("at", "waiting", "running")
+    ordering = ("-at",)

@@ -160,6 +160,9 @@ class Attempt(models.Model):
                 name="attempt_live_by_device",
             ),
             models.Index(fields=["lease_until"], condition=~Q(state="ended"), name="attempt_lease"),
+            # What people look at: how the last hour went, and what a device did.
+            models.Index(fields=["-ended_at", "outcome"], condition=Q(state="ended"), name="attempt_ended"),
+            models.Index(fields=["device", "-offered_at"], name="attempt_by_device"),
         ]
 
     def __str__(self) -> str:
@@ -201,6 +204,18 @@ class IdempotencyKey(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class QueueSample(models.Model):
+    """What waited and ran in a minute; written only where it differs from the row before."""
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(unique=True, help_text="The minute")
+    waiting = models.PositiveIntegerField(help_text="Pending and queued tasks")
+    running = models.PositiveIntegerField(help_text="Assigned and running tasks")
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M}: {self.waiting} waiting, {self.running} running"
 
 
 class Tally(models.Model):

@@ -12,7 +12,7 @@ from devices.models import MetricsSample, Ping
 from retire_cluster import db
 from retire_cluster.events import numbering, outbox
 from retire_cluster.protocol.states import TERMINAL
-from tasks.models import IdempotencyKey, OutputChunk, Task
+from tasks.models import IdempotencyKey, OutputChunk, QueueSample, Task
 
 BATCH = 500  # rows in one transaction
 IDEMPOTENCY_KEPT = timedelta(hours=24)  # what clients are promised
@@ -52,6 +52,7 @@ def _due(now: datetime) -> dict[str, QuerySet[Any] | Output]:
     return {
         "tasks": _ended_tasks(now - timedelta(days=kept.tasks_days)),
         "output": Output(now - timedelta(days=kept.output_days)),
+        "queue_samples": QueueSample.objects.filter(at__lt=now - timedelta(days=kept.metrics_days)),
         "metrics": MetricsSample.objects.filter(start__lt=now - timedelta(days=kept.metrics_days)),
         "audit": AuditEntry.objects.filter(at__lt=now - timedelta(days=kept.audit_days)),
         "idempotency_keys": IdempotencyKey.objects.filter(created_at__lt=now - IDEMPOTENCY_KEPT),

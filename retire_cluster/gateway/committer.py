@@ -30,7 +30,7 @@ from retire_cluster.gateway.ingest import Batch, Identity
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Received
 from retire_cluster.gateway.sessions import Sessions
 from retire_cluster.protocol import messages as wire
-from tasks import sweep, waiting
+from tasks import history, sweep, waiting
 from tasks.lifecycle import LostRace
 from tasks.placement import Matcher
 
@@ -48,6 +48,7 @@ MAX_RACES = 20  # in a row; more means a defect, not bad luck
 UNANSWERED_LIMIT = 3  # offers in a row a device may leave unanswered
 MAX_PINGS_OPEN = 100  # per device; of more, the oldest answers do not matter any more
 # SQLite lives on SD cards: an idle cluster hardly writes.
+DEPTH_S = 60.0  # between two looks at the depth of the queue
 PRESENCE_FLUSH_S = {"sqlite": 300.0, "postgresql": 15.0}
 
 
@@ -83,6 +84,7 @@ class Committer(threading.Thread):
         self._next_tick = 0.0
         self._shares = not db.is_sqlite()  # other gateways may live on this database
         self._next_call = 0.0
+        self._next_depth = 0.0
         self._next_flush = time.monotonic() + PRESENCE_FLUSH_S[connection.vendor]
 
     def submit(self, item: Input) -> None:
@@ -278,15 +280,21 @@ class Committer(threading.Thread):
             self._next_flush = self.last_tick + PRESENCE_FLUSH_S[connection.vendor]
             self._keep_measured()
             self._deadlines.prune()
+        if self.last_tick >= self._next_depth:
+            self._next_depth = self.last_tick + DEPTH_S
+            self._kept(lambda: history.note_depth(db.now()))
 
     def _keep_measured(self, *, unfinished: bool = False) -> None:
         """Write signs of life and measurements; without the database it is tried again the next time."""
-        for write in (presence.flush, lambda: samples.flush(db.now(), unfinished=unfinished)):
-            try:
-                write()
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("signs of life cannot be written: %s", error, extra={"action": "presence"})
-                connection.close()
+        self._kept(presence.flush)
+        self._kept(lambda: samples.flush(db.now(), unfinished=unfinished))
+
+    def _kept(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("signs of life cannot be written: %s", error, extra={"action": "presence"})
+            connection.close()
 
     def _spread_config(self) -> None:
         """Tell the agents that are behind which settings are in force."""

@@ -50,6 +50,7 @@ def test_retention_counts_first_and_deletes_when_told_to(say: Say) -> None:
     assert dict(line.split() for line in said.splitlines()[1:]) == {
         "tasks": "1",
         "output": "0",
+        "queue_samples": "0",
         "metrics": "0",
         "audit": "0",
         "idempotency_keys": "0",

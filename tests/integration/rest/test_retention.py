@@ -13,13 +13,15 @@ from devices.models import MetricsSample, Ping
 from retire_cluster import db
 from tasks import retention
 from tasks.jobs import delete_old
-from tasks.models import Attempt, IdempotencyKey, OutputChunk, Task
+from tasks.models import Attempt, IdempotencyKey, OutputChunk, QueueSample, Task
 from tests.factories import make_device, make_finished_task, make_task
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOW = timezone.now()
-NOTHING = {"tasks": 0, "output": 0, "metrics": 0, "audit": 0, "idempotency_keys": 0, "events": 0, "pings": 0}
+NOTHING = dict.fromkeys(
+    ("tasks", "output", "queue_samples", "metrics", "audit", "idempotency_keys", "events", "pings"), 0
+)
 
 
 @pytest.fixture(autouse=True)
@@ -89,12 +91,15 @@ def test_what_devices_measured_goes_after_a_week(monkeypatch: pytest.MonkeyPatch
         start = NOW - timedelta(days=days)
         MetricsSample.objects.create(device=device, start=start, heartbeats=1, values={})
 
-    assert retention.count(NOW) == {**NOTHING, "metrics": 3}
-    assert retention.run(NOW) == {**NOTHING, "metrics": 3}
+    for days in (6, 8):
+        QueueSample.objects.create(at=NOW - timedelta(days=days), waiting=1, running=0)
+
+    assert retention.count(NOW) == {**NOTHING, "metrics": 3, "queue_samples": 1}
+    assert retention.run(NOW) == {**NOTHING, "metrics": 3, "queue_samples": 1}
 
     assert MetricsSample.objects.count() == 2
     services.change("retention", {"metrics_days": 2}, actor=SYSTEM, now=NOW)
-    assert retention.run(NOW) == {**NOTHING, "metrics": 1}
+    assert retention.run(NOW) == {**NOTHING, "metrics": 1, "queue_samples": 1}
 
 
 def test_more_than_a_batch_goes_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
