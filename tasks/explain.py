@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
+from django.db.models import Count
 from django.utils import timezone
 
 from devices.models import Device
@@ -17,6 +19,7 @@ from tasks.scheduling.planner import AVOID_S, DeviceView, has_room, reservation
 from tasks.scheduling.profiles import MB_PER_GB, ProfileKey, from_canonical
 
 MAX_EXPLAINED = 200
+MAX_MISFITS = 100  # profiles
 MOMENT = timedelta(seconds=10)  # what starts in a moment has started by then
 
 
@@ -53,6 +56,15 @@ class Explanation:
     fitting: int
     available: int
     devices: list[Judged]
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """So many queued tasks of a type that fit no device, and why."""
+
+    task_type: str
+    count: int
+    reason: str
 
 
 def profile_of(task: Task) -> ProfileKey:
@@ -97,6 +109,26 @@ def explain(profile: ProfileKey, *, ready_at: datetime | None = None, avoids: st
         available=sum(item.available for item in judged),
         devices=judged[:MAX_EXPLAINED],
     )
+
+
+def misfits() -> list[Misfit]:
+    """What waits and fits no device that is registered, the most tasks first. Three queries.
+
+    Looks at the MAX_MISFITS profiles with the most queued tasks.
+    """
+    queued: Any = Task.objects.order_by().filter(status=TaskStatus.QUEUED).values_list("profile")
+    counts = dict(queued.annotate(count=Count("pk")).order_by("-count")[:MAX_MISFITS])
+    if not counts:
+        return []
+    devices = _devices()
+    rows = Profile.objects.in_bulk(counts)
+    found = []
+    for profile_id, count in counts.items():
+        row = rows[profile_id]
+        profile = from_canonical(row.task_type, row.requirements)
+        if all(_failed(profile, device) for device in devices):
+            found.append(Misfit(row.task_type, count, sentence(profile, devices)))
+    return found
 
 
 def _nearness(judged: "Judged") -> tuple[int, bool, str]:

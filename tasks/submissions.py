@@ -50,6 +50,15 @@ def parse_batch(body: Any) -> list[Submission]:
     return submissions
 
 
+def parse_requirements(body: Any) -> Requirements:
+    """What decides where a task may run, alone. Raises the API's 400 with every invalid field."""
+    reader = ObjectReader(body, "requirements")
+    requirements = _requirements(reader)
+    _limits(reader)
+    reader.finish()
+    return requirements
+
+
 def named_types(body: Any) -> set[str]:
     """The possible task types a body of one task or a batch names, whatever else is wrong with it."""
     tasks = body.get("tasks") if isinstance(body, dict) else None

@@ -71,17 +71,23 @@ class EnvelopePagination(BasePagination):
         return list(queryset[(page - 1) * size : page * size]) if page <= pages else []
 
     def _after_cursor(self, queryset: QuerySet[Any], cursor: str, field: str, size: int) -> list[Any]:
-        if cursor:
-            moment, row_id = decode_cursor(cursor)
-            queryset = queryset.filter(_beyond(field, moment, _key_of(queryset.model, row_id)))
-        rows = list(queryset[: size + 1])
-        more, rows = len(rows) > size, rows[:size]
+        rows, following = after_cursor(queryset, cursor, field, size)
         self.pagination = {
             "page_size": size,
-            "has_next": more,
-            "next_cursor": _cursor_of(rows[-1], field) if more else None,
+            "has_next": following is not None,
+            "next_cursor": following,
         }
         return rows
+
+
+def after_cursor(queryset: QuerySet[Any], cursor: str, field: str, size: int) -> tuple[list[Any], str | None]:
+    """The rows behind a cursor, the first ones with an empty one, and the next cursor. Raises the API's 400."""
+    if cursor:
+        moment, row_id = decode_cursor(cursor)
+        queryset = queryset.filter(_beyond(field, moment, _key_of(queryset.model, row_id)))
+    rows = list(queryset[: size + 1])
+    more, rows = len(rows) > size, rows[:size]
+    return rows, _cursor_of(rows[-1], field) if more else None
 
 
 def count(queryset: QuerySet[Any]) -> int:

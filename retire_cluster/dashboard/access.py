@@ -19,14 +19,21 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from rest_framework.exceptions import NotAuthenticated
+from rest_framework.exceptions import PermissionDenied as RightMissing
 from rest_framework.request import Request
 
 from clusterconfig import permissions
+from clusterconfig import services as config
 from clusterconfig.keys import Scope
+from retire_cluster.events import position
+from retire_cluster.protocol.tasktypes import HARMLESS_TYPES
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
 SIGN_IN = "dashboard:sign-in"
+CURSOR = "retire_cluster.cursor"
+"""Key in META: where the stream of events was before anything else was read for the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,7 @@ def _readable(view: View[P]) -> View[P]:
     def answer(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         if settings.AUTH == "all" and not request.user.is_authenticated:
             return _to_sign_in(request)
+        request.META[CURSOR] = position.end(config.stream())
         return view(request, *args, **kwargs)
 
     return answer
@@ -104,6 +112,7 @@ def _scoped(view: View[P], scope: Scope) -> View[P]:
             return _to_sign_in(request)
         if not may(request, scope):
             raise PermissionDenied(f"your account lacks the right {scope.value!r}; ask an administrator")
+        request.META[CURSOR] = position.end(config.stream())
         return view(request, *args, **kwargs)
 
     return answer
@@ -115,3 +124,16 @@ def _to_sign_in(request: HttpRequest) -> HttpResponse:
         request.get_full_path() if request.method in ("GET", "HEAD") else request.POST.get("next", "/")
     )
     return redirect_to_login(target, reverse(SIGN_IN))
+
+
+def may_run(request: HttpRequest, task_type: str) -> str:
+    """Why the visitor may not run tasks of the type; empty when they may. The API's own rules."""
+    try:
+        if settings.AUTH == "all" and not may(request, Scope.SUBMIT):
+            return "sign in with an account that may submit tasks"
+        permissions.require_right_to_run(caller(request), task_type, HARMLESS_TYPES)
+    except NotAuthenticated:
+        return f"tasks of type {task_type} run code: sign in first"
+    except RightMissing as refusal:
+        return str(refusal.detail)
+    return ""

@@ -1,0 +1,93 @@
+"""Devices as cards: state with its reason, what is used and reserved, what they measure. Constant queries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from clusterconfig import services as config
+from devices import presence, serializers
+from devices.models import Device
+from devices.presence import PresenceView
+from retire_cluster import db
+from retire_cluster.dashboard import pictures
+from tasks import reservations
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A device for people. `row` are the API's list fields; percentages are None where unknown."""
+
+    device: Device
+    row: dict[str, Any]
+    metrics: dict[str, Any]
+    reserved_slots: int
+    reserved_memory_mb: int
+    beats: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """One word: what keeps it from work comes first."""
+        if not self.device.online:
+            return "offline"
+        if self.device.draining:
+            return "draining"
+        if self.device.cordoned:
+            return "cordoned"
+        return "paused" if self.device.paused_reason else "online"
+
+    @property
+    def slots_percent(self) -> float:
+        return min(100.0, 100 * self.reserved_slots / self.device.slots)
+
+    @property
+    def reserved_memory_percent(self) -> float | None:
+        total = self.device.allocatable_memory_mb
+        return min(100.0, 100 * self.reserved_memory_mb / total) if total else None
+
+    @property
+    def temperature(self) -> float | None:
+        return _number(self.metrics.get("temperature_c"))
+
+    @property
+    def battery(self) -> float | None:
+        return _number(self.metrics.get("battery_percent"))
+
+    @property
+    def charging(self) -> bool:
+        return self.metrics.get("charging") is True
+
+    @property
+    def cpu(self) -> float | None:
+        return _number(self.metrics.get("cpu_percent"))
+
+    @property
+    def memory(self) -> float | None:
+        return _number(self.metrics.get("memory_percent"))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def cards(devices: Sequence[Device], *, with_beats: bool = False) -> list[Card]:
+    """Four queries, however many devices. Beats need the history of each: for as many as a page shows."""
+    ids = [device.pk for device in devices]
+    rows = {row["device_id"]: row for row in serializers.device_rows(devices)}
+    seen = presence.latest(ids, with_history=with_beats)
+    taken = reservations.taken(ids)
+    now, every = db.now(), timedelta(seconds=config.current().heartbeat.interval)
+    found = []
+    for device in devices:
+        view = seen.get(device.pk)
+        slots, memory_mb, _ = taken.get(device.pk, reservations.NOTHING)
+        beats = beats_of(device, view, now=now, every=every) if with_beats else []
+        metrics = view.metrics if view and device.online else {}
+        found.append(Card(device, rows[device.pk], metrics, slots, memory_mb, beats))
+    return found
+
+
+def beats_of(device: Device, view: PresenceView | None, *, now: datetime, every: timedelta) -> list[str]:
+    """Whether a heartbeat came, interval by interval; unknown before the first one that is remembered."""
+    heard = [datetime.fromisoformat(sample["timestamp"]) for sample in view.history] if view else []
+    return pictures.beats(heard, now=now, every=every, known_since=device.disconnected_at)

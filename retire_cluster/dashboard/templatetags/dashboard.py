@@ -1,0 +1,136 @@
+"""What the dashboard's templates need: times, chips, links that keep the filters."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.http import QueryDict
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from retire_cluster import db
+from retire_cluster.dashboard import words
+from retire_cluster.protocol import jsontext
+
+register = template.Library()
+
+MAX_SHOWN = 200  # members of one object or list that are drawn
+
+
+@register.filter
+def short_id(task_id: object) -> str:
+    """The end of a task's id."""
+    return words.short_id(task_id)
+
+
+@register.filter
+def span(seconds: float | None) -> str:
+    """A time in words."""
+    return words.span(seconds)
+
+
+@register.filter
+def ago(moment: datetime | None) -> SafeString | str:
+    """How long ago, with the moment itself for machines and for whoever points at it."""
+    if moment is None:
+        return ""
+    iso = moment.isoformat(timespec="seconds")
+    return format_html(
+        '<time datetime="{}" title="{} UTC" data-ago>{}</time>',
+        iso,
+        iso[:19].replace("T", " "),
+        words.ago(moment, db.now()),
+    )
+
+
+@register.filter
+def clock(moment: datetime | None) -> SafeString | str:
+    """The time of day, UTC; the page's module makes it the reader's own."""
+    if moment is None:
+        return ""
+    iso = moment.isoformat(timespec="seconds")
+    return format_html(
+        '<time datetime="{}" title="{} UTC" data-clock>{}</time>',
+        iso,
+        iso[:19].replace("T", " "),
+        f"{moment:%H:%M:%S}",
+    )
+
+
+@register.filter
+def chip(status: str) -> SafeString:
+    """A state as a word in its colour."""
+    kind = status if status.isalpha() else "idle"
+    return format_html('<span class="chip {}">{}</span>', kind, status)
+
+
+@register.filter
+def gigabytes(megabytes: float | None) -> str:
+    """From MB; `unknown` for None."""
+    return "unknown" if megabytes is None else f"{megabytes / 1024:.1f} GB"
+
+
+@register.filter
+def known(value: object) -> object:
+    """The value, or the word for one nobody told."""
+    if value is None or value == "":
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value
+
+
+@register.filter
+def percent(value: float | None) -> str:
+    """`42 %`; `unknown` for None."""
+    return "unknown" if value is None else f"{value:.0f} %"
+
+
+@register.simple_tag(takes_context=True)
+def query(context: dict[str, Any], **changes: Any) -> str:
+    """The page's own query string with some parameters set, or left out where None."""
+    params: QueryDict = context["request"].GET.copy()
+    for name, value in changes.items():
+        if value in (None, ""):
+            params.pop(name, None)
+        else:
+            params[name] = str(value)
+    return f"?{params.urlencode()}" if params else "?"
+
+
+@register.simple_tag
+def pretty(text: str) -> str:
+    """JSON text, indented; as it is where it is none."""
+    try:
+        return json.dumps(jsontext.loads(text), indent=2, ensure_ascii=False)
+    except ValueError:
+        return text
+
+
+@register.inclusion_tag("dashboard/parts/tree.html")
+def tree(value: Any, name: str = "", depth: int = 0) -> dict[str, Any]:
+    """A JSON value as nested lists; deep ones begin closed."""
+    members: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        members = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list):
+        members = [(str(index), item) for index, item in enumerate(value)]
+    return {
+        "name": name,
+        "value": value,
+        "kind": _kind(value),
+        "text": "" if members else json.dumps(value, ensure_ascii=False),
+        "members": members[:MAX_SHOWN],
+        "count": len(members),
+        "more": max(0, len(members) - MAX_SHOWN),
+        "open": depth < 2,
+        "depth": depth + 1,
+        "too_deep": depth > 12,
+    }
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "object"
+    return "list" if isinstance(value, list) else "plain"
