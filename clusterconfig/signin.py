@@ -52,13 +52,14 @@ def first_link(*, now: datetime) -> str:
     return issue(FIRST_ADMINISTRATOR, now=now, life=FIRST_LIFE)
 
 
-def issue(username: str, *, now: datetime, life: timedelta = LIFE) -> str:
+def issue(username: str, *, now: datetime, life: timedelta = LIFE, actor: Actor = audit.SYSTEM) -> str:
     """The secret of a new link. Those that expired go with it. Raises UnknownUserError."""
     secret = new_secret(SIGN_IN_PREFIX)
     with write_transaction():
         _require_somebody(username)
         SignInLink.objects.filter(expires_at__lte=now).delete()
         SignInLink.objects.create(digest=digest(secret), username=username, expires_at=now + life)
+        audit.record("user.link", username, actor=actor, now=now)
     return secret
 
 

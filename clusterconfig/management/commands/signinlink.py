@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from clusterconfig import signin
+from clusterconfig import audit, signin
 
 
 class Command(BaseCommand):
@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            secret = signin.issue(options["username"], now=timezone.now())
+            secret = signin.issue(options["username"], now=timezone.now(), actor=audit.COMMAND)
         except signin.UnknownUserError as error:
             raise CommandError(str(error)) from None
         self.stdout.write(signin.path(secret))
