@@ -17,6 +17,7 @@ from clusterconfig.models import (
     ConfigChange,
     ConfigSection,
     JoinToken,
+    SignInLink,
     StreamTicket,
 )
 from clusterconfig.serializers import NewKey, NewToken
@@ -160,6 +161,12 @@ class EventBatchAdmin(ReadOnlyAdmin):
 @admin.register(StreamTicket)
 class StreamTicketAdmin(ReadOnlyAdmin):
     list_display = ("__str__", "origin", "expires_at")
+    exclude = ("digest",)
+
+
+@admin.register(SignInLink)
+class SignInLinkAdmin(ReadOnlyAdmin):
+    list_display = ("__str__", "expires_at")
     exclude = ("digest",)
 
 

@@ -110,6 +110,21 @@ class StreamTicket(models.Model):
         return f"ticket of {self.key_id or self.user_id}"
 
 
+class SignInLink(models.Model):
+    """A right to sign in once without a password. The row goes when it is used."""
+
+    id = models.BigAutoField(primary_key=True)
+    digest = models.CharField(max_length=64, unique=True)
+    username = models.CharField(max_length=150, help_text="Whom it signs in")
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["username", "id"], name="signinlink_by_user")]
+
+    def __str__(self) -> str:
+        return f"sign-in link of {self.username}"
+
+
 class JoinToken(models.Model):
     """A right to bring new devices into the cluster, with what they are preset to."""
 

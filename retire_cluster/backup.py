@@ -28,7 +28,9 @@ from retire_cluster import __version__, datadir, db
 FORMAT = 1
 SECRETS = ("secret-key", "api-key", "join-token", "gateway-certificate.pem", "gateway-key.pem")
 # Sign-ins end with a restore, and so does the stream of events.
-_LEFT_OUT = frozenset({"sessions.session", "events.eventbatch", "clusterconfig.streamticket"})
+_LEFT_OUT = frozenset(
+    {"sessions.session", "events.eventbatch", "clusterconfig.streamticket", "clusterconfig.signinlink"}
+)
 _BATCH = 500
 _MANIFEST = "manifest.json"
 

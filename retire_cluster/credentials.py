@@ -9,8 +9,9 @@ API_KEY_PREFIX = "rck_"
 JOIN_TOKEN_PREFIX = "rcj1_"  # noqa: S105 not a secret: it marks one
 DEVICE_SECRET_PREFIX = "rcd_"  # noqa: S105
 TICKET_PREFIX = "rct_"
+SIGN_IN_PREFIX = "rcs_"
 
-_MASKED = re.compile(r"\b(rck|rcj1?|rcd|rct)_[A-Za-z0-9_-]+")
+_MASKED = re.compile(r"\b(rck|rcj1?|rcd|rct|rcs)_[A-Za-z0-9_-]+")
 
 
 def new_secret(prefix: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from django.conf import settings
 from django.utils import timezone
 
-from clusterconfig import keys, permissions, tokens
+from clusterconfig import keys, permissions, signin, tokens
 from retire_cluster import db, env, hello, startup, tls
 from retire_cluster.agent.identity import new_device_id
 from retire_cluster.embedded import Shape
@@ -43,7 +43,11 @@ def api(arguments: argparse.Namespace) -> Iterator[Shape]:
         key, created = keys.ensure_admin_key(directory, now=timezone.now())
         token = _standing_token(directory, gateway)
         settings.CLUSTER_PORT = gateway.port if gateway else arguments.cluster_port
-        lines = [*_api_lines(listener, key, created), *_gateway_lines(arguments, gateway, token)]
+        lines = [
+            *_api_lines(listener, key, created),
+            *_sign_in_lines(listener),
+            *_gateway_lines(arguments, gateway, token),
+        ]
         yield Shape(
             data_dir=directory,
             join_token=token,
@@ -155,6 +159,12 @@ def _api_lines(listener: Listener, key: str, created: bool) -> list[str]:
             "            reading needs no key on this address; --auth all closes everything but /health"
         )
     return lines
+
+
+def _sign_in_lines(listener: Listener) -> list[str]:
+    """For whoever has just installed this; printed, never logged, like the key."""
+    secret = signin.first_link(now=timezone.now())
+    return [f"Sign in     {listener.url}{signin.path(secret)} (once, within 24 h)"] if secret else []
 
 
 def _gateway_lines(arguments: argparse.Namespace, gateway: Listener | None, token: str) -> list[str]:

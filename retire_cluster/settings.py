@@ -73,9 +73,11 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "clusterconfig.throttling.RateLimitMiddleware",  # knows sessions; foreign pages were refused before
     "django.contrib.messages.middleware.MessageMiddleware",
+    "retire_cluster.dashboard.guesses.GuessesMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
+AUTHENTICATION_BACKENDS = ["clusterconfig.backends.PasswordBackend"]
 CSRF_TRUSTED_ORIGINS = [origin for origin in ALLOWED_ORIGINS if "://" in origin]
 ROOT_URLCONF = "retire_cluster.urls"
 WSGI_APPLICATION = "retire_cluster.api.wsgi.app"

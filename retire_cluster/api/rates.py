@@ -68,6 +68,8 @@ class Store(Protocol):
 
     def hit(self, client: str, windows: Sequence[Window]) -> Verdict: ...
 
+    def give_back(self, client: str, windows: Sequence[Window]) -> None: ...
+
 
 @lru_cache(maxsize=256)
 def parse(text: str) -> tuple[Window, ...]:
@@ -111,6 +113,12 @@ class MemoryStore:
             calls.append(now)
             return Verdict(tuple(_count(calls, window, now) for window in windows))
 
+    def give_back(self, client: str, windows: Sequence[Window]) -> None:
+        """Forget the client's newest call: it was not one of those that are to be few."""
+        with self._lock:
+            if calls := self._calls.get(client):
+                calls.pop()
+
     def _calls_of(self, client: str, oldest: float) -> "array[float]":
         calls = self._calls.setdefault(client, array("d"))
         self._calls.move_to_end(client)
@@ -149,10 +157,10 @@ class RedisStore:
             socket_connect_timeout=REDIS_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
         )
-        storage = RedisStorage(
+        self._storage = RedisStorage(
             "redis://", connection_pool=pool, key_prefix="retire-cluster:limits", wrap_exceptions=True
         )
-        self._limiter = MovingWindowRateLimiter(storage)
+        self._limiter = MovingWindowRateLimiter(self._storage)
         self._own = MemoryStore()
         self._clock = clock
         self._away_until = 0.0
@@ -168,6 +176,18 @@ class RedisStore:
                 self._away_until = 0.0
                 return verdict
         return self._own.hit(client, windows)
+
+    def give_back(self, client: str, windows: Sequence[Window]) -> None:
+        """Forget the client's newest call, which the lists of `limits` have first."""
+        self._own.give_back(client, windows)
+        if self._clock() < self._away_until:
+            return
+        try:
+            for window in windows:
+                key = self._storage.prefixed_key(_item(window).key_for(client))
+                self._storage.storage.lpop(key)
+        except self._storage.base_exceptions as error:
+            self._lost(StorageError(error))
 
     def _hit(self, client: str, windows: Sequence[Window]) -> Verdict:
         admitted = all(self._limiter.hit(_item(window), client) for window in windows)

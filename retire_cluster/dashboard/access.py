@@ -70,6 +70,11 @@ def staff_form(view: View[P]) -> View[P]:
     return require_http_methods(["GET", "HEAD", "POST"])(never_cache(_scoped(view, Scope.ADMIN)))
 
 
+def own_form(view: View[P]) -> View[P]:
+    """A page for whoever is signed in, to read and to send."""
+    return require_http_methods(["GET", "HEAD", "POST"])(never_cache(_scoped(view, Scope.READ)))
+
+
 def action(scope: Scope) -> Callable[[View[P]], View[P]]:
     """A button: POST, by a visitor with the scope. What it did or why not is said on the page it leads back to."""
 

@@ -4,6 +4,7 @@ from django.urls import path, register_converter
 
 from devices.filters import NAME
 from retire_cluster.dashboard.pages import (
+    account,
     activity,
     device,
     devices,
@@ -54,4 +55,8 @@ urlpatterns = [
     path("settings/keys/", settings.make_key, name="make-key"),
     path("settings/keys/<uuid:key_id>/revoke/", settings.revoke_key, name="revoke-key"),
     path("settings/tokens/<slug:token_id>/revoke/", settings.revoke_token, name="revoke-token"),
+    path("sign-in/", account.sign_in, name="sign-in"),
+    path("sign-in/once/", account.sign_in_once, name="sign-in-once"),
+    path("sign-out/", account.sign_out, name="sign-out"),
+    path("account/", account.account, name="account"),
 ]

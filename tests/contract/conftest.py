@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from clusterconfig import keys, services
+from clusterconfig import keys, services, throttling
 from retire_cluster import ops
 from retire_cluster.ops import probe
 
@@ -49,11 +49,12 @@ class Api:
 
 @pytest.fixture(autouse=True)
 def _gateway_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test asks a real port; settings read by one test are not another's."""
+    """No test asks a real port; settings read and wrong passwords tried by one test are not another's."""
     answer = {"status": "healthy", "scheduler": "healthy", "devices_connected": 1, "uptime_s": 203_400.0}
     monkeypatch.setattr(ops, "local_gateway", lambda: answer)
     probe.forget_cached()
     services.forget_cached()
+    throttling.forget()
     yield
     services.forget_cached()
 

@@ -82,7 +82,7 @@ def test_auth_all_closes_everything_but_health(api: Api, settings: Any, client: 
     assert api.post("tasks", ECHO).status_code == 401
     assert api.get("/health").status_code == 200
     page = client.get("/", headers={"Host": "localhost"})
-    assert (page.status_code, page["Location"]) == (302, "/admin/login/?next=/")
+    assert (page.status_code, page["Location"]) == (302, "/sign-in/?next=/")
 
 
 def test_revoked_and_expired_keys_are_refused_with_the_reason() -> None:

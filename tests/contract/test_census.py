@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
@@ -21,11 +21,19 @@ SCOPES = tuple(scope.value for scope in Scope)
 CALLERS = ("nobody", "wrong key", *SCOPES, "staff", "user", "staff without CSRF token")
 IN, NO_KEY, FORBIDDEN = "in", 401, 403
 
-# Who may call what, by a word of OPENED_BY; `open` is for everybody, `page` for everybody without `--auth all`.
+# Who may call what, by a word of OPENED_BY; `open` is for everybody, `page` for everybody without `--auth all`,
+# `signed in` for sessions.
 TABLE = {
     ("GET", "health"): "open",
     ("GET", "favicon.ico"): "open",
     ("GET", ""): "page",
+    ("GET", "sign-in"): "open",
+    ("POST", "sign-in"): "open",
+    ("GET", "sign-in/once"): "open",
+    ("POST", "sign-in/once"): "open",
+    ("POST", "sign-out"): "open",
+    ("GET", "account"): "signed in",
+    ("POST", "account"): "signed in",
     ("GET", "metrics"): "read",
     ("GET", "ws"): "read",
     ("GET", "api/schema"): "read",
@@ -134,8 +142,8 @@ def methods_of(view: Any) -> set[str]:
     if hasattr(view, "actions") and view.actions:
         return {method.upper() for method in view.actions} & set(METHODS)
     view_class = getattr(view, "view_class", None) or getattr(view, "cls", None)
-    if view_class is None:
-        return {"GET"}
+    if view_class is None:  # a function: it says so when asked for what no page does
+        return set(view(RequestFactory().generic("BREW", "/"))["Allow"].split(", ")) & set(METHODS)
     return {method for method in METHODS if hasattr(view_class, method.lower())}
 
 
@@ -241,8 +249,9 @@ def test_a_wrong_key_is_refused_at_unknown_paths_too(
     assert _call(callers["nobody"], "GET", "api/v1/nothing") == (401 if auth else 404)
 
 
-def test_auth_all_closes_everything_but_health(callers: dict[str, Any], settings: Any) -> None:
+def test_auth_all_closes_everything_but_health_and_the_way_in(callers: dict[str, Any], settings: Any) -> None:
     settings.AUTH = "all"
-    statuses = {path: _call(callers["nobody"], "GET", path) for path, _ in routes()}
+    forms = [form for path, _ in routes() for form in (path, f"{path}/")]
+    statuses = {form: _call(callers["nobody"], "GET", form) for form in forms}
 
-    assert [path for path, status in statuses.items() if status < 300] == ["health"]
+    assert {form for form, status in statuses.items() if status < 300} == {"health", "health/", "sign-in/"}

@@ -104,3 +104,20 @@ def test_a_redis_that_is_away_is_not_asked_at_every_call(server: RedisServer) ->
     assert store.hit("a", windows).counts[0].remaining == 7  # counted here
     clock.now += rates.REDIS_AWAY_S
     assert store.hit("a", windows).counts[0].remaining == 8  # counted there
+
+
+def test_a_call_given_back_is_free_again_there_and_while_redis_is_away(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, windows = RedisStore(server.url, Clock()), parse("2/hour")
+    for _ in range(5):
+        assert store.hit("a", windows).refused is None
+        store.give_back("a", windows)
+    assert store.hit("a", windows).counts[0].remaining == 1
+
+    server.stop()
+    store.give_back("a", windows)
+    assert [record.name for record in caplog.records] == ["api.limits"]
+    for _ in range(5):
+        assert store.hit("a", windows).refused is None
+        store.give_back("a", windows)

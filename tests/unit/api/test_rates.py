@@ -81,6 +81,21 @@ def test_of_two_full_windows_the_longer_wait_is_told() -> None:
     assert refused.window.text == "1/hour"
 
 
+def test_a_call_given_back_leaves_the_earlier_ones() -> None:
+    clock = Clock()
+    store, windows = MemoryStore(clock), parse("2/minute")
+    store.give_back("a", windows)  # there is none: nothing happens
+    store.hit("a", windows)
+    clock.now += 40
+    store.hit("a", windows)
+    store.give_back("a", windows)
+
+    assert store.hit("a", windows).refused is None
+    refused = store.hit("a", windows).refused
+    assert refused is not None
+    assert refused.frees_in_s == pytest.approx(20)
+
+
 def test_clients_that_went_quiet_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "MAX_CLIENTS", 3)
     store = MemoryStore(Clock())
