@@ -19,11 +19,13 @@ def as_device_needs_it(text: str) -> str:
     return tokens.with_link(text, _known_link())
 
 
-def command(token: str) -> str:
-    """The command that joins a device, to be run in a shell on it."""
-    return shlex.join(
-        [PROGRAM, "--join", f"{_host(tokens.link_of(token))}:{settings.CLUSTER_PORT}", "--token", token]
-    )
+def command(token: str, *, reached_as: str = "") -> str:
+    """The command that joins a device, to be run in a shell on it.
+
+    `reached_as`: the name by which somebody reached this server, which its devices may know it by, too.
+    """
+    host = _host(tokens.link_of(token), reached_as)
+    return shlex.join([PROGRAM, "--join", f"{host}:{settings.CLUSTER_PORT}", "--token", token])
 
 
 def _known_link() -> str:
@@ -33,10 +35,12 @@ def _known_link() -> str:
         return ""
 
 
-def _host(link: str) -> str:
+def _host(link: str, reached_as: str) -> str:
     """Where devices reach the gateway. One without a link listens on loopback only."""
     if not is_this_machine(settings.CLUSTER_HOST):
         host: str = settings.CLUSTER_HOST
+    elif reached_as and not is_loopback(reached_as):
+        host = reached_as
     elif is_loopback(settings.CLUSTER_HOST) and not link:
         host = "127.0.0.1"
     else:

@@ -46,6 +46,7 @@ INSTALLED_APPS = [
     "devices.apps.DevicesConfig",
     "tasks.apps.TasksConfig",
     "retire_cluster.dashboard.apps.DashboardConfig",
+    "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

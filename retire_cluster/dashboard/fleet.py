@@ -1,7 +1,7 @@
 """Devices as cards: state with its reason, what is used and reserved, what they measure. Constant queries."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -70,24 +70,28 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def cards(devices: Sequence[Device], *, with_beats: bool = False) -> list[Card]:
-    """Four queries, however many devices. Beats need the history of each: for as many as a page shows."""
+def cards(devices: Sequence[Device]) -> list[Card]:
+    """Three queries, however many devices."""
     ids = [device.pk for device in devices]
-    rows = {row["device_id"]: row for row in serializers.device_rows(devices)}
-    seen = presence.latest(ids, with_history=with_beats)
+    seen = presence.latest(ids)
     taken = reservations.taken(ids)
-    now, every = db.now(), timedelta(seconds=config.current().heartbeat.interval)
     found = []
-    for device in devices:
+    for device, row in zip(devices, serializers.device_rows(devices, seen), strict=True):
         view = seen.get(device.pk)
         slots, memory_mb, _ = taken.get(device.pk, reservations.NOTHING)
-        beats = beats_of(device, view, now=now, every=every) if with_beats else []
         metrics = view.metrics if view and device.online else {}
-        found.append(Card(device, rows[device.pk], metrics, slots, memory_mb, beats))
+        found.append(Card(device, row, metrics, slots, memory_mb))
     return found
 
 
-def beats_of(device: Device, view: PresenceView | None, *, now: datetime, every: timedelta) -> list[str]:
+def with_beats(found: Sequence[Card]) -> list[Card]:
+    """The cards with their last heartbeats. One query, which reads long histories: for as many as a page shows."""
+    seen = presence.latest([card.device.pk for card in found], with_history=True)
+    return [replace(card, beats=beats_of(card.device, seen.get(card.device.pk))) for card in found]
+
+
+def beats_of(device: Device, view: PresenceView | None) -> list[str]:
     """Whether a heartbeat came, interval by interval; unknown before the first one that is remembered."""
+    every = timedelta(seconds=config.current().heartbeat.interval)
     heard = [datetime.fromisoformat(sample["timestamp"]) for sample in view.history] if view else []
-    return pictures.beats(heard, now=now, every=every, known_since=device.disconnected_at)
+    return pictures.beats(heard, now=db.now(), every=every, known_since=device.disconnected_at)

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from clusterconfig import services as config
 from clusterconfig.keys import Scope
 from devices.models import Device
 from retire_cluster.dashboard import access, words
 from retire_cluster.events import position
+from retire_cluster.events.frames import Cursor
 from retire_cluster.protocol.states import TaskStatus
 from tasks import statistics
 
@@ -33,24 +32,23 @@ def show(
 ) -> HttpResponse:
     """A page. `parts` are the ids of what is drawn anew when an event of the topics, or about the task, comes."""
     by_status = statistics.queue_stats()["by_status"]
+    cursor: Cursor = request.META[access.CURSOR]
     around = {
-        "cursor": request.META[access.CURSOR],
+        "cursor": cursor,
         "parts": ",".join(f"#{part}" for part in ("strip", "nav-counts", *parts)),
         "topics": topics,
         "live_task": task_id,
         "refresh": refresh or request.get_full_path(),
-        "strip": strip(),
+        "strip": strip(cursor.stream),
         "open_tasks": sum(by_status[item] for item in TaskStatus if not item.is_terminal),
-        "member_devices": Device.objects.members().count(),
-        "may_submit": True,
+        "member_devices": context.get("member_devices") or Device.objects.members().count(),
         "may_operate": access.may(request, Scope.OPERATE),
         "may_admin": access.may(request, Scope.ADMIN),
-        "is_open": settings.AUTH != "all",
     }
     return render(request, template, {**around, **context}, status=status)
 
 
-def strip() -> list[words.Tale]:
-    """The latest events worth telling in passing. One query, and one for the stream's name."""
-    found = (words.tale(event.text) for event in position.latest(config.stream(), _LOOKED_AT))
+def strip(stream: str) -> list[words.Tale]:
+    """The latest events worth telling in passing. One query."""
+    found = (words.tale(event.text) for event in position.latest(stream, _LOOKED_AT))
     return [tale for tale in found if tale.kind not in QUIET][:STRIP]

@@ -2,7 +2,6 @@
 
 from django.http import HttpRequest, HttpResponse
 
-from clusterconfig import services as config
 from clusterconfig.filters import AuditFilter
 from clusterconfig.keys import Scope
 from clusterconfig.models import AuditEntry
@@ -22,7 +21,7 @@ TOPICS = ("task", "device", "cluster", "config")
 def activity(request: HttpRequest) -> HttpResponse:
     """The latest events, and who did what."""
     topic = request.GET.get("topic", "")
-    events = [words.tale(event.text) for event in position.latest(config.stream(), EVENTS)]
+    events = [words.tale(event.text) for event in position.latest(request.META[access.CURSOR].stream, EVENTS)]
     may_audit = access.may(request, Scope.ADMIN)
     records, following, problems = _records(request) if may_audit else ([], None, [])
     return show(

@@ -38,7 +38,7 @@ def device(request: HttpRequest, device_id: str) -> HttpResponse:
     """Everything known of it."""
     row = _find(device_id)
     now = db.now()
-    [card] = fleet.cards([row], with_beats=True)
+    [card] = fleet.cards([row])
     view = presence.latest([row.pk], with_history=True).get(row.pk)
     return show(
         request,
@@ -46,6 +46,7 @@ def device(request: HttpRequest, device_id: str) -> HttpResponse:
         parts=("about", "charts", "attempts"),
         topics="device,task",
         card=card,
+        beats=fleet.beats_of(row, view),
         heartbeats=view.heartbeats if view else 0,
         stream=pictures.stream(history.bars(now - HOUR, [row.pk]), since=now - HOUR, until=now).get(
             row.pk, []

@@ -26,6 +26,7 @@ def devices(request: HttpRequest) -> HttpResponse:
         found = found.filter(id__icontains=search)
     paged = Paginator(found, ON_A_PAGE).get_page(request.GET.get("page"))
     view = request.GET.get("view", "cards")
+    cards = fleet.cards(list(paged.object_list))
     return show(
         request,
         "dashboard/devices.html",
@@ -33,7 +34,7 @@ def devices(request: HttpRequest) -> HttpResponse:
         topics="device,task",
         status=400 if problems else 200,
         problems=problems,
-        cards=fleet.cards(list(paged.object_list), with_beats=view != "table"),
+        cards=cards if view == "table" else fleet.with_beats(cards),
         paged=paged,
         view=view if view in VIEWS else "cards",
         views=VIEWS,

@@ -16,6 +16,7 @@ from retire_cluster.dashboard.access import page
 from retire_cluster.dashboard.fleet import Card
 from retire_cluster.dashboard.pages.joining import PLACEHOLDER
 from retire_cluster.dashboard.shell import show
+from retire_cluster.hosts import host_name
 from tasks import explain, history, statistics
 from tasks.models import Task
 
@@ -50,10 +51,11 @@ def overview(request: HttpRequest) -> HttpResponse:
         throughput=_throughput(now),
         queue=_queue(now),
         tasks=Task.objects.newest().for_list()[:NEWEST],
-        cards=fleet.cards([card.device for card in shown], with_beats=True),
+        cards=fleet.with_beats(shown),
         more_cards=max(0, len(cards) - CARDS),
         device_count=len(cards),
-        join_command=joining.command(PLACEHOLDER),
+        member_devices=len(cards),
+        join_command=joining.command(PLACEHOLDER, reached_as=host_name(request.get_host())),
         api_root=f"{request.scheme}://{request.get_host()}",
     )
 

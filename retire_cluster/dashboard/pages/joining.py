@@ -13,6 +13,7 @@ from devices.models import Device
 from retire_cluster import db
 from retire_cluster.dashboard.access import action, page
 from retire_cluster.dashboard.shell import show
+from retire_cluster.hosts import host_name
 
 PLACEHOLDER = "TOKEN"
 SHOWN = 20  # devices of one token
@@ -49,7 +50,7 @@ def make_token(request: HttpRequest) -> HttpResponse:
         preset=new.preset,
         actor=permissions.staff_actor(request),
     )
-    command = joining.command(joining.as_device_needs_it(text))
+    command = joining.command(joining.as_device_needs_it(text), reached_as=host_name(request.get_host()))
     return _page(request, row, command=command, picture=qr_code(command))
 
 
@@ -87,7 +88,7 @@ def _page(
         token=token,
         command=command,
         picture=picture,
-        placeholder=joining.command(PLACEHOLDER),
+        placeholder=joining.command(PLACEHOLDER, reached_as=host_name(request.get_host())),
         install=INSTALL,
         problems=problems or [],
         arrivals=_arrivals(token) if token else [],

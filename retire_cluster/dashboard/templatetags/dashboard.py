@@ -6,6 +6,7 @@ from typing import Any
 
 from django import template
 from django.http import QueryDict
+from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -63,6 +64,21 @@ def chip(status: str) -> SafeString:
     """A state as a word in its colour."""
     kind = status if status.isalpha() else "idle"
     return format_html('<span class="chip {}">{}</span>', kind, status)
+
+
+@register.filter
+def device(device_id: str) -> SafeString | str:
+    """A device's name with a link to its page."""
+    return device_words(device_id, device_id)
+
+
+@register.simple_tag
+def device_words(device_id: str, text: str) -> SafeString | str:
+    """Words that lead to a device's page; where the id could not be one of a device they lead nowhere."""
+    try:
+        return format_html('<a href="{}">{}</a>', reverse("dashboard:device", args=[device_id]), text)
+    except NoReverseMatch:
+        return text
 
 
 @register.filter
