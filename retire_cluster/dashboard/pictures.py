@@ -179,6 +179,8 @@ def _steps(
 
 
 def _line(points: Sequence[tuple[float, float]], kind: str, last: float | None) -> Line:
+    if len(points) == 1:  # one reading is a dot, not nothing
+        points = [(points[0][0] - 4, points[0][1]), points[0]]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     area = f"{points[0][0]:.1f},{HEIGHT:g} {path} {points[-1][0]:.1f},{HEIGHT:g}" if points else ""
     return Line(path, area, kind, last)

@@ -16,7 +16,6 @@ from tasks import statistics
 
 STRIP = 3  # events at the bottom of a page
 QUIET = ("task.output", "task.progress", "task.assigned")  # of no interest to somebody who passes by
-_LOOKED_AT = STRIP * 8
 
 
 def show(
@@ -49,6 +48,5 @@ def show(
 
 
 def strip(stream: str) -> list[words.Tale]:
-    """The latest events worth telling in passing. One query."""
-    found = (words.tale(event.text) for event in position.latest(stream, _LOOKED_AT))
-    return [tale for tale in found if tale.kind not in QUIET][:STRIP]
+    """The latest events worth telling in passing. Two queries."""
+    return [words.tale(event.text) for event in position.latest(stream, STRIP, without=QUIET)]

@@ -12,9 +12,13 @@ class Event:
     """One event, ready to be sent. `task_ids`: the tasks it is about."""
 
     seq: int
-    topic: str
+    kind: str
     task_ids: frozenset[str]
     text: str
+
+    @property
+    def topic(self) -> str:
+        return self.kind.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def unpack(stream: str, seq_from: int, events: str, at: datetime) -> Iterator[Ev
     """The events of one stored row, encoded."""
     for number, (kind, data) in enumerate(json.loads(events), seq_from):
         text = frame(kind, Cursor(stream, number), at, data)
-        yield Event(number, kind.partition(".")[0], _task_ids(data), text)
+        yield Event(number, kind, _task_ids(data), text)
 
 
 def _task_ids(data: Mapping[str, Any]) -> frozenset[str]:

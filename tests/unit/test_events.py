@@ -57,7 +57,7 @@ def test_a_row_of_several_events_is_numbered_on() -> None:
 
 
 def event(topic: str, *task_ids: str) -> Event:
-    return Event(1, topic, frozenset(task_ids), "")
+    return Event(1, f"{topic}.any", frozenset(task_ids), "")
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ from retire_cluster.protocol.states import TaskStatus
 from tasks import explain, output
 from tasks.history import Bar
 from tasks.models import Attempt, Task
+from tasks.submissions import DEFAULT_TIMEOUT_S
 
 PIECES = 200  # of output in the page; the module reads on from there
 EXPLAINED = 50  # devices
+DEFAULTS = {"timeout_seconds": DEFAULT_TIMEOUT_S, "max_retries": 0, "on_device_loss": "requeue"}
 MAX_TREE = 64 * 1024  # characters of a result that is drawn as a tree
 
 
@@ -55,6 +57,7 @@ def task(request: HttpRequest, task_id: UUID) -> HttpResponse:
         result=_result(deciding),
         deciding=deciding,
         payload=json.dumps(jsontext.loads(payload), indent=2, ensure_ascii=False),
+        waits=status in (TaskStatus.QUEUED, TaskStatus.PENDING),
         found=None if status.is_terminal else _explained(row),
         may_retry=_may_retry(request, row),
         curl=curl(request, row, payload),
@@ -145,11 +148,16 @@ def _may_retry(request: HttpRequest, row: Task) -> bool:
 
 def body(row: Task, payload: str) -> dict[str, Any]:
     """The request that makes a task like this one, without what is as by default."""
-    wanted = {name: value for name, value in row.requirements.items() if value not in (None, [], False)}
+    wanted = {
+        name: value
+        for name, value in row.requirements.items()
+        if value not in (None, [], False) and value != DEFAULTS.get(name)
+    }
     made: dict[str, Any] = {"task_type": row.task_type, "payload": jsontext.loads(payload)}
     if row.priority != "normal":
         made["priority"] = row.priority
-    return {**made, "requirements": wanted, **({"metadata": row.metadata} if row.metadata else {})}
+    parts = {"requirements": wanted, "metadata": row.metadata}
+    return {**made, **{name: part for name, part in parts.items() if part}}
 
 
 def curl(request: HttpRequest, row: Task, payload: str) -> str:

@@ -1,18 +1,19 @@
 /* Comforts of every page: times in the reader's own zone and growing older, copying, choosing all of a list. */
 
-const UNITS = [
-  ["day", 86_400],
-  ["hour", 3_600],
-  ["minute", 60],
-  ["second", 1],
-];
-const ages = new Intl.RelativeTimeFormat("en", { style: "short", numeric: "always" });
+/* As the server says it: see words.py. */
+function span(seconds) {
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min`;
+  const minutes = Math.floor(seconds / 60) % 60;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3_600)} h${minutes ? ` ${minutes} min` : ""}`;
+  const days = Math.floor(seconds / 86_400);
+  return days === 1 ? "1 day" : `${days} days`;
+}
 
 function age(moment) {
-  const seconds = (moment - Date.now()) / 1000;
-  if (Math.abs(seconds) < 5) return "just now";
-  const [unit, size] = UNITS.find(([, most]) => Math.abs(seconds) >= most) ?? UNITS.at(-1);
-  return ages.format(Math.trunc(seconds / size), unit).replace(".", "");
+  const seconds = (Date.now() - moment) / 1000;
+  if (seconds < -1) return `in ${span(-seconds)}`;
+  return seconds < 5 ? "just now" : `${span(seconds)} ago`;
 }
 
 function tick(root = document) {
