@@ -1,8 +1,13 @@
-"""Answers where no view could answer: the envelope under /api/, one plain line elsewhere."""
+"""Answers where no view could answer: the envelope under /api/, elsewhere a page for browsers, one line for others.
+
+Nothing here asks the database: it may be what is away.
+"""
 
 import sys
 
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponsePermanentRedirect
+from django.template.loader import render_to_string
+from django.urls import Resolver404, resolve
 
 from retire_cluster.api import exceptions
 from retire_cluster.api.envelope import error_response
@@ -18,7 +23,12 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if request.method in ("GET", "HEAD") and _is_page(f"{request.path_info}/"):
+        query = request.META.get("QUERY_STRING", "")
+        return HttpResponsePermanentRedirect(f"{request.path}/{'?' if query else ''}{query}")
     message = "there is nothing at this address; the dashboard is at / and the API at /api/v1"
+    if isinstance(exception, Http404) and exception.args and isinstance(exception.args[0], str):
+        message = exception.args[0]
     return _answer(request, Failure(404, ErrorCode.NOT_FOUND, message))
 
 
@@ -30,9 +40,21 @@ def server_error(request: HttpRequest) -> HttpResponse:
     return _answer(request, failure)
 
 
+def _is_page(path: str) -> bool:
+    """Whether a page of the dashboard is there."""
+    try:
+        return resolve(path).namespace == "dashboard"
+    except Resolver404:
+        return False
+
+
 def _answer(request: HttpRequest, failure: Failure) -> HttpResponse:
     if request.path.startswith(("/api/", "/health")):
         return error_response(request, failure)
+    if "text/html" in request.headers.get("Accept", ""):
+        context = {"status": failure.status, "message": failure.message}
+        page = render_to_string("problem.html", context)
+        return HttpResponse(page, status=failure.status, headers=dict(failure.headers))
     text = f"{failure.status}: {failure.message}\n"
     headers = dict(failure.headers)
     return HttpResponse(

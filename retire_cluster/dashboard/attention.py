@@ -51,7 +51,8 @@ def _of(card: Card) -> Iterator[Note]:
     name, link = card.device.pk, reverse("dashboard:device", args=[card.device.pk])
     if not card.device.online:
         reason = card.device.status_reason or "nothing is known about why"
-        yield Note("bad", name, "is offline", reason, link, "Open", card.device.disconnected_at)
+        gone = card.device.disconnected_at
+        yield Note("bad", name, "went offline" if gone else "is offline", reason, link, "Open", gone)
         return
     if card.device.cordoned:
         words_ = card.device.cordon_reason or "no reason was given"

@@ -11,9 +11,11 @@ from retire_cluster.dashboard import access, filtering, words
 from retire_cluster.dashboard.access import page
 from retire_cluster.dashboard.shell import show
 from retire_cluster.events import position
+from retire_cluster.events.frames import Event
 
-EVENTS = 200
+EVENTS = 100
 RECORDS = 50
+QUIET = ("task.output", "task.progress")  # shown where the task is
 TOPICS = ("task", "device", "cluster", "config")
 
 
@@ -21,7 +23,7 @@ TOPICS = ("task", "device", "cluster", "config")
 def activity(request: HttpRequest) -> HttpResponse:
     """The latest events, and who did what."""
     topic = request.GET.get("topic", "")
-    events = [words.tale(event.text) for event in position.latest(request.META[access.CURSOR].stream, EVENTS)]
+    events = [words.tale(event.text) for event in _latest(request)]
     may_audit = access.may(request, Scope.ADMIN)
     records, following, problems = _records(request) if may_audit else ([], None, [])
     return show(
@@ -38,6 +40,11 @@ def activity(request: HttpRequest) -> HttpResponse:
         action=request.GET.get("action", ""),
         target=request.GET.get("target", ""),
     )
+
+
+def _latest(request: HttpRequest) -> list[Event]:
+    stream = request.META[access.CURSOR].stream
+    return position.latest(stream, EVENTS, without=QUIET)
 
 
 def _records(request: HttpRequest) -> tuple[list[AuditEntry], str | None, list[object]]:
