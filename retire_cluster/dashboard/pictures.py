@@ -13,6 +13,7 @@ from tasks.history import Bar, Depth
 WIDTH, HEIGHT = 600.0, 100.0
 MINUTE = timedelta(minutes=1)
 BEATS = 30
+THINNEST = 0.4  # percent of a row
 # In the order in which they are stacked. Lost and returned attempts are not the task's fault.
 OUTCOMES = ("success", "failed", "timeout", "cancelled", "lost", "returned")
 
@@ -65,9 +66,9 @@ def stream(bars: Iterable[Bar], *, since: datetime, until: datetime) -> dict[str
     rows: dict[str, list[Piece]] = {}
     for bar in bars:
         began, ended = max(bar.began_at, since), min(bar.ended_at or until, until)
-        x = 100 * ((began - since) / whole)
-        width = max(0.4, 100 * (max(ended - began, timedelta(0)) / whole))
-        piece = Piece(round(min(x, 99.6), 2), round(min(width, 100 - x), 2), bar.outcome or "running", bar)
+        x = min(100 * ((began - since) / whole), 100 - THINNEST)
+        width = max(THINNEST, 100 * (max(ended - began, timedelta(0)) / whole))
+        piece = Piece(round(x, 2), round(min(width, 100 - x), 2), bar.outcome or "running", bar)
         rows.setdefault(bar.device_id, []).append(piece)
     return rows
 

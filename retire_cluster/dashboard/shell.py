@@ -38,7 +38,7 @@ def show(
         "topics": topics,
         "live_task": task_id,
         "refresh": refresh or request.get_full_path(),
-        "strip": strip(cursor.stream),
+        "strip": strip(cursor),
         "open_tasks": sum(by_status[item] for item in TaskStatus if not item.is_terminal),
         "member_devices": context.get("member_devices") or Device.objects.members().count(),
         "may_operate": access.may(request, Scope.OPERATE),
@@ -47,6 +47,6 @@ def show(
     return render(request, template, {**around, **context}, status=status)
 
 
-def strip(stream: str) -> list[words.Tale]:
-    """The latest events worth telling in passing. Two queries."""
-    return [words.tale(event.text) for event in position.latest(stream, STRIP, without=QUIET)]
+def strip(until: Cursor) -> list[words.Tale]:
+    """The latest events worth telling in passing. One query."""
+    return [words.tale(event.text) for event in position.latest(until, STRIP, without=QUIET)]

@@ -14,16 +14,16 @@ def end(stream: str) -> Cursor:
     return Cursor(stream, last[0].seq_from + last[0].count - 1 if last and last[0].seq_from else 0)
 
 
-def latest(stream: str, most: int, *, without: Collection[str] = ()) -> list[Event]:
-    """The last events, the newest first, but for those of some types. Two queries.
+def latest(until: Cursor, most: int, *, without: Collection[str] = ()) -> list[Event]:
+    """The last events, the newest first, but for those of some types. One query.
 
     With `without` only the last LOOKED_AT events are looked at.
     """
     events: list[Event] = []
-    for row in _newest(most, without, end(stream).seq - LOOKED_AT if without else 0):
+    for row in _newest(most, without, until.seq - LOOKED_AT if without else 0):
         if len(events) >= most:
             break
-        events += reversed(list(unpack(stream, row.seq_from or 0, row.events, row.created_at)))
+        events += reversed(list(unpack(until.stream, row.seq_from or 0, row.events, row.created_at)))
     return [event for event in events if event.kind not in without][:most]
 
 

@@ -1,10 +1,14 @@
 """Every page of the dashboard: it opens, it shows what is true, its buttons act, and strangers get nothing."""
 
+import json
 import re
+import shlex
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
+from html import unescape
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import User
@@ -14,15 +18,17 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from clusterconfig import audit, keys, services, tokens
-from clusterconfig.audit import SYSTEM
+from clusterconfig.audit import Actor
 from clusterconfig.keys import Scope
 from clusterconfig.models import ApiKey, AuditEntry, ConfigChange, JoinToken
+from devices import pings
 from devices.models import Device, Ping
-from retire_cluster import db
+from retire_cluster import __version__, db
 from retire_cluster.events import outbox
+from retire_cluster.protocol.tasktypes import BUILTIN_TYPES
 from tasks import history, statistics
-from tasks.models import OutputChunk, Task
-from tests.factories import make_attempt, make_device, make_finished_task, make_task
+from tasks.models import OutputChunk, Profile, Task
+from tests.factories import START, make_attempt, make_device, make_finished_task, make_task
 
 pytestmark = pytest.mark.django_db
 
@@ -110,3 +116,652 @@ def test_every_page_opens_for_whoever_may_read_it() -> None:
             else:
                 assert status == 200, path
         User.objects.all().delete()
+
+
+def test_auth_all_closes_every_page(settings: Any) -> None:
+    paths = pages()
+    settings.AUTH = "all"
+    for path in paths:
+        answer = visitor().get(path)
+        assert answer.status_code == 302, path
+        assert answer["Location"].startswith("/sign-in/?next="), path
+        assert visitor(staff=False).get(path).status_code in (200, 403), path
+        User.objects.all().delete()
+
+
+def test_every_page_is_strict_and_loads_only_files_of_its_own(staff: Client) -> None:
+    for path in pages():
+        answer = staff.get(path)
+        page = answer.content.decode()
+        assert "unsafe" not in answer["Content-Security-Policy"], path
+        assert re.search(r"\sstyle=|<style|\son\w+=", page) is None, path
+        assert "no-cache" in answer["Cache-Control"] or "no-store" in answer["Cache-Control"], path
+        for script in re.findall(r"<script[^>]*>", page):
+            assert re.search(r'src="/static/', script), script
+        for link in re.findall(r'(?:src|href|action)="([^"]*)"', page):
+            assert link.startswith(("/", "?", "#")), (path, link)
+
+
+def test_every_form_that_changes_something_carries_the_token(staff: Client) -> None:
+    for path in pages():
+        for form in re.findall(r'<form[^>]*method="post".*?</form>', html(staff, path), re.DOTALL):
+            assert "csrfmiddlewaretoken" in form, path
+
+
+def test_every_link_of_every_page_leads_somewhere(staff: Client) -> None:
+    links: set[str] = set()
+    for path in pages():
+        for link in re.findall(r'<a [^>]*href="([^"#]+)"', html(staff, path)):
+            links.add(link.replace("&amp;", "&") if link.startswith("/") else f"{path.split('?')[0]}{link}")
+    broken = {link: staff.get(link).status_code for link in links if not link.startswith("/api/docs")}
+
+    assert {link: status for link, status in broken.items() if status != 200} == {}
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "\"'><img src=x onerror=alert(1)>",
+    "javascript:alert(1)",
+    "{{ 7*7 }}{% url 'x' %}",
+    "</textarea></code></pre><svg onload=alert(1)>",
+    "\u202eevil\u0000".replace("\u0000", ""),
+    "A" * 500,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_devices_and_users_say_is_text_everywhere(staff: Client, text: str) -> None:
+    short = text[:90]
+    device = make_device(
+        "evil",
+        status_reason=text[:500],
+        paused_reason=text[:500],
+        cordoned=True,
+        cordon_reason=text[:500],
+        tags=[text],
+        task_types=[text],
+        platform=text[:10],
+        role=text[:10],
+        agent_version=text[:255],
+        capabilities={text: text, "machine": text, "python_version": text},
+        metrics={"cpu_percent": text, "temperature_c": text, "uptime_s": 3.0},
+    )
+    failed = make_finished_task(
+        device,
+        status="failed",
+        result=json.dumps({text: [text]}),
+        error_message=text,
+        error_traceback=text,
+        reason=text[:500],
+        task_type=short,
+        payload=json.dumps({text: text}),
+        metadata={text: text},
+        submitted_by=short,
+    )
+    running = make_task(
+        status="running", device_id="evil", progress=3, progress_message=text[:500], task_type=short
+    )
+    make_attempt(running, device)
+    OutputChunk.objects.create(
+        task=failed, offset=0, attempt=1, number=0, stream="stdout", text=text, at=db.now()
+    )
+    keys.create(short, [Scope.READ], now=timezone.now())
+    _, token = tokens.create(short, now=timezone.now(), preset=tokens.Preset(tags=[text]))
+    with db.write_transaction():
+        outbox.record("device.offline", {"device_id": "evil", "status": "offline", "reason": text})
+        outbox.record("device.changed", {"device_id": "evil", "cordoned": True, "cordon_reason": text})
+        audit.record(
+            "device.cordon", "evil", actor=Actor(short, "::1", ""), now=db.now(), details={"reason": text}
+        )
+    for path in (
+        "/",
+        "/devices/",
+        "/devices/?view=table",
+        "/devices/evil/",
+        "/tasks/",
+        f"/tasks/{failed.pk}/",
+        f"/tasks/{running.pk}/",
+        f"/submit/?type={quote(short)}",
+        f"/devices/?q={quote(short)}&tags={quote(short)}",
+        f"/tasks/?task_type={quote(short)}&device_id={quote(short)}&created_after={quote(short)}",
+        f"/add-device/?token={token.pk}",
+        "/activity/",
+        f"/activity/?action={quote(short)}&target={quote(short)}&topic={quote(short)}",
+        "/settings/",
+    ):
+        page = staff.get(path).content.decode()
+        for piece in (
+            "<script>alert",
+            "<img src=x",
+            "<svg onload",
+            "onerror=alert(1)>",
+            "</textarea></code>",
+            'href="javascript:',
+        ):
+            assert piece not in page, (path, piece)
+        assert "49{" not in page
+
+
+def test_an_address_with_a_wrong_filter_says_which_and_why(staff: Client) -> None:
+    wrong = html(staff, "/tasks/?status=nonsense", 400)
+    assert "status" in wrong
+    assert "must be one of pending" in wrong
+    assert "cursor" in html(staff, "/tasks/?cursor=nonsense", 400)
+    assert "must be one of" in html(staff, "/devices/?role=nonsense", 400)
+    assert "since" in html(staff, "/activity/?since=nonsense", 400)
+
+
+def test_what_is_not_there_is_a_page_that_says_so(staff: Client) -> None:
+    assert "there is no task" in html(staff, f"/tasks/{NOWHERE}/", 404)
+    assert "there is no device nobody" in html(staff, "/devices/nobody/", 404)
+    answer = staff.get("/tasks?status=queued")
+    assert (answer.status_code, answer["Location"]) == (301, "/tasks/?status=queued")
+    assert staff.get("/nothing").status_code == 404
+
+
+# --- the overview ---------------------------------------------------------------------------------------------
+
+
+def test_what_needs_attention_is_said_with_its_reason() -> None:
+    make_device("gone", online=False, status_reason="nobody heard of it", disconnected_at=db.now())
+    make_device("hot", metrics={"temperature_c": 91.0})
+    make_device("low", platform="android", metrics={"battery_percent": 9.0, "charging": False})
+    make_device("zz-plugged", platform="android", metrics={"battery_percent": 9.0, "charging": True})
+    make_device("old", agent_version="0.0.1")
+    make_device("out", cordoned=True, cordon_reason="new disk")
+    make_device("tired", paused_reason="41.5 °C")
+    profile = Profile.objects.create(
+        digest="1" * 64, task_type="echo", requirements={"gpu_required": True}, last_used_at=START
+    )
+    for _ in range(3):
+        make_task(profile=profile)
+    make_task()
+
+    page = html(visitor(), "/")
+    listed = re.search(r'id="attention".*?</section>', page, re.DOTALL)
+    assert listed
+    text = re.sub(r"<[^>]+>|\s+", " ", listed[0])
+    text = re.sub(r"\s+", " ", text)
+    for sentence in (
+        "3 tasks of type echo can run nowhere",
+        "needs a GPU",
+        "gone went offline",
+        "nobody heard of it",
+        "hot is hot: 91 °C",
+        "low has 9 % battery left",
+        "old runs another version",
+        "out is out of service new disk",
+        "tired is paused 41.5 °C",
+    ):
+        assert sentence in text, (sentence, text)
+    assert "zz-plugged" not in text
+
+
+def test_a_calm_cluster_says_that_nothing_needs_anybody() -> None:
+    make_device("nuc", agent_version=__version__)
+
+    assert "Nothing. Every device is online" in html(visitor(), "/")
+
+
+def test_the_stream_has_a_bar_for_each_attempt() -> None:
+    device = make_device("nuc")
+    now = db.now()
+    make_attempt(make_task(status="running"), device, offered_at=now, accepted_at=now)
+    make_attempt(
+        make_task(status="failed"),
+        device,
+        outcome="failed",
+        accepted_at=now - timedelta(minutes=5),
+        ended_at=now - timedelta(minutes=4),
+    )
+    make_attempt(make_task(status="success"), device, outcome="success", ended_at=now - timedelta(hours=1))
+
+    lane = re.search(r'<svg class="lane".*?</svg>', html(visitor(), "/"), re.DOTALL)
+
+    assert lane
+    assert re.findall(r'class="c-(\w+)" x="([\d.]+)" y="3" width="([\d.]+)"', lane[0]) == [
+        ("running", "99.60", "0.40"),
+        ("failed", "50.00", "10.00"),
+    ]
+
+
+# --- statements -----------------------------------------------------------------------------------------------
+
+MOST = {
+    "/": 20,
+    "/devices/": 10,
+    "/devices/?view=table": 9,
+    "/devices/device-0/": 15,
+    "/tasks/": 9,
+    "/submit/": 9,
+    "/add-device/": 7,
+    "/activity/": 8,
+    "/settings/": 11,
+}
+
+
+@pytest.mark.parametrize("path", MOST)
+def test_a_page_costs_so_many_statements_however_much_there_is(path: str) -> None:
+    """Remembered figures are found anew each time, so these are the most there can be; a session costs two."""
+
+    def fill(number: int) -> None:
+        for index in range(number):
+            name = f"device-{Device.objects.count()}"
+            device = make_device(name, metrics={"cpu_percent": 1.0})
+            make_finished_task(device)
+            make_attempt(make_task(status="running", device_id=name), device)
+            make_task()
+            keys.create(f"key {index}", [Scope.READ], now=timezone.now())
+            tokens.create(f"token {index}", now=timezone.now())
+            with db.write_transaction():
+                outbox.record("device.online", {"device_id": name, "status": "online", "joined": True})
+
+    client = visitor(staff=True)
+
+    def count() -> list[str]:
+        statistics.forget_cached()
+        history.forget_cached()
+        services.forget_cached()
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(path).status_code == 200
+        return [query["sql"] for query in queries if "SAVEPOINT" not in query["sql"]]
+
+    fill(2)
+    count()  # what is made at first use
+    few = count()
+    fill(20)
+    many = count()
+
+    print(path, len(few), len(many))
+    assert len(many) == len(few)
+    assert len(many) - 2 == MOST[path]
+
+
+# --- buttons --------------------------------------------------------------------------------------------------
+
+
+def press(client: Client, path: str, **fields: Any) -> Any:
+    return client.post(path, {"next": "/devices/", **fields}, follow=True)
+
+
+BUTTONS = {
+    "/devices/nuc/ping/": {},
+    "/devices/nuc/cordon/": {"reason": "dusty"},
+    "/devices/nuc/uncordon/": {},
+    "/devices/nuc/drain/": {"hours": "0"},
+    "/devices/nuc/remove/": {"confirm": "nuc"},
+    "/tasks/cancel/": {"task": str(NOWHERE)},
+    "/tasks/retry/": {"task": str(NOWHERE)},
+    "/add-device/token/": {"name": "x"},
+    "/settings/": {"section": "heartbeat"},
+    "/settings/keys/": {"name": "x", "scopes": "read"},
+    f"/settings/keys/{NOWHERE}/revoke/": {},
+    "/settings/tokens/abc/revoke/": {},
+}
+
+
+@pytest.mark.parametrize("path", BUTTONS)
+def test_buttons_are_for_those_who_may(path: str) -> None:
+    make_device("nuc")
+    before = list(Device.objects.values()), ApiKey.objects.count(), JoinToken.objects.count()
+
+    strangers = visitor().post(path, BUTTONS[path])
+    users = visitor(staff=False).post(path, BUTTONS[path])
+    forged = visitor(staff=True, csrf=True).post(path, BUTTONS[path])
+
+    assert (strangers.status_code, users.status_code, forged.status_code) == (302, 403, 403)
+    assert strangers["Location"].startswith("/sign-in/")
+    assert (list(Device.objects.values()), ApiKey.objects.count(), JoinToken.objects.count()) == before
+    assert not AuditEntry.objects.exclude(action__startswith="user.").exists()
+
+
+@pytest.mark.parametrize("path", [path for path in BUTTONS if path != "/settings/"])
+def test_a_button_cannot_be_pressed_by_a_link(staff: Client, path: str) -> None:
+    assert staff.get(path).status_code == 405
+
+
+def test_a_device_is_cordoned_drained_and_brought_back(staff: Client) -> None:
+    make_device("nuc")
+
+    assert "takes no new task" in said(press(staff, "/devices/nuc/cordon/", reason="dusty"))
+    assert Device.objects.get().cordon_reason == "dusty"
+    assert "runs empty" in said(press(staff, "/devices/nuc/drain/", hours="8"))
+    device = Device.objects.get()
+    assert device.draining
+    assert device.drain_deadline is not None
+    assert "back in service" in said(press(staff, "/devices/nuc/uncordon/"))
+    assert not Device.objects.get().cordoned
+    assert [entry.action for entry in AuditEntry.objects.filter(target="nuc").order_by("id")] == [
+        "device.cordon",
+        "device.drain",
+        "device.uncordon",
+    ]
+    assert "hours: must be" in said(press(staff, "/devices/nuc/drain/", hours="soon"))
+    assert "reason: may have 500" in said(press(staff, "/devices/nuc/cordon/", reason="x" * 501))
+
+
+def test_a_device_is_removed_once_its_name_was_typed(staff: Client) -> None:
+    make_device("nuc")
+
+    assert "type its name" in said(press(staff, "/devices/nuc/remove/", confirm="nuk"))
+    assert Device.objects.members().count() == 1
+    assert "was removed" in said(press(staff, "/devices/nuc/remove/", confirm="nuc"))
+    assert Device.objects.members().count() == 0
+    assert "no device nuc any more" in said(press(staff, "/devices/nuc/cordon/"))
+
+
+def test_a_ping_says_how_long_it_took_or_why_not(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_device("nuc")
+    make_device("phone", online=False, status_reason="its battery is empty")
+    monkeypatch.setattr(pings, "ANSWER_WITHIN_S", 0.0)
+
+    assert "its battery is empty" in said(press(staff, "/devices/phone/ping/"))
+    assert "did not answer" in said(press(staff, "/devices/nuc/ping/"))
+
+    def answered(ping_id: uuid.UUID, device_id: str, *, now: Any) -> None:
+        Ping.objects.create(
+            id=ping_id, device_id=device_id, requested_at=now, ended_at=now, response_time_ms=4.2
+        )
+
+    monkeypatch.setattr(pings, "request", answered)
+    assert "answered within 4.2 ms" in said(press(staff, "/devices/nuc/ping/"))
+
+
+def test_several_tasks_are_cancelled_and_what_cannot_be_is_said(staff: Client) -> None:
+    waiting, other, done = make_task(), make_task(), make_finished_task(make_device())
+    chosen = [str(waiting.pk), str(done.pk), str(other.pk), str(NOWHERE)]
+
+    answer = said(press(staff, "/tasks/cancel/", task=chosen))
+
+    assert "2 tasks cancelled" in answer
+    assert f"Not cancelled: {str(done.pk)[-8:]}" in answer
+    assert "no such task any more" in answer
+    assert Task.objects.filter(status="cancelled").count() == 2
+    assert "2 tasks queued again" in said(press(staff, "/tasks/retry/", task=chosen[:1] + chosen[2:3]))
+    assert "No task was chosen" in said(press(staff, "/tasks/cancel/"))
+    assert "must be the id" in said(press(staff, "/tasks/cancel/", task="x"))
+    assert "At most 200" in said(press(staff, "/tasks/cancel/", task=[str(uuid.uuid4()) for _ in range(201)]))
+
+
+def test_a_button_leads_back_to_pages_of_this_server_only(staff: Client) -> None:
+    make_device("nuc")
+    for target in ("https://evil.example/", "//evil.example/", "javascript:alert(1)"):
+        answer = staff.post("/devices/nuc/cordon/", {"next": target})
+        assert (answer.status_code, answer["Location"]) == (302, "/")
+
+
+# --- submitting -----------------------------------------------------------------------------------------------
+
+
+def filled(**fields: str) -> dict[str, str]:
+    return {"task_type": "echo", "payload.payload": '{"message": "Hi"}', "once": str(uuid.uuid4()), **fields}
+
+
+def test_a_task_is_submitted_once_however_often_the_form_is_sent(staff: Client) -> None:
+    form = filled(priority="high", required_tags="disks, slow", min_memory_gb="1.5", max_retries="2")
+
+    answers = [staff.post("/submit/", form) for _ in range(2)]
+
+    task = Task.objects.get()
+    assert [answer["Location"] for answer in answers] == [f"/tasks/{task.pk}/"] * 2
+    assert (task.priority, task.payload, task.max_retries) == ("high", '{"message":"Hi"}', 2)
+    assert task.requirements["required_tags"] == ["disks", "slow"]
+    assert task.requirements["min_memory_gb"] == 1.5
+    assert task.submitted_by.startswith("user:")
+
+
+@pytest.mark.parametrize("task_type", [*BUILTIN_TYPES, "resize"])
+def test_each_type_has_an_example_that_can_be_submitted(staff: Client, task_type: str) -> None:
+    make_device(task_types=[*BUILTIN_TYPES, "resize"])
+    page = html(staff, f"/submit/?type={task_type}")
+    form = {
+        name: unescape(value)
+        for name, value in re.findall(r'<input [^>]*name="([^"]+)" value="([^"]*)"', page)
+    }
+    form |= {
+        name: unescape(text)
+        for name, text in re.findall(r'<textarea [^>]*name="([^"]+)".*?>(.*?)</textarea>', page, re.DOTALL)
+    }
+
+    answer = staff.post("/submit/", {**form, "task_type": task_type})
+
+    assert answer.status_code == 302, answer.content.decode()
+    assert Task.objects.get().task_type == task_type
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "reason"),
+    [
+        ({"payload.payload": "{"}, "payload.payload", "must be JSON"),
+        ({"payload.payload": "[]"}, "payload.payload", "must be a JSON object"),
+        ({"task_type": "sleep", "payload.duration": "soon"}, "payload.duration", "must be a number"),
+        ({"task_type": "sleep", "payload.duration": "-1"}, "payload.duration", "must be a number from 0"),
+        ({"task_type": "command", "payload.command": ""}, "payload.command", "must be a string"),
+        ({"min_memory_gb": "much"}, "min_memory_gb", "must be a number"),
+        ({"timeout_seconds": "0"}, "timeout_seconds", "must be a whole number from 1"),
+        ({"required_tags": "a b"}, "required_tags", "must be 1 to 64"),
+        ({"task_type": "nobody-has-this"}, "task_type", "no device offers"),
+        ({"priority": "now"}, "priority", "must be one of"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_at_its_field_and_nothing_is_lost(
+    staff: Client, fields: dict[str, str], name: str, reason: str
+) -> None:
+    answer = staff.post("/submit/", filled(**{"payload.payload": '{"kept": "text"}', **fields}))
+    page = unescape(answer.content.decode())
+
+    assert answer.status_code == 400
+    assert reason in page
+    at = page.index(reason)
+    assert name in page[max(0, at - 700) : at]
+    assert Task.objects.count() == 0
+    if "payload.payload" not in fields and fields.get("task_type") is None:
+        assert '{"kept": "text"}' in page
+
+
+def test_only_who_may_run_code_submits_code() -> None:
+    code = filled(task_type="command", **{"payload.command": "id"})
+    for client, submits in ((visitor(), False), (visitor(staff=False), False), (visitor(staff=True), True)):
+        answer = client.post("/submit/", code)
+        assert answer.status_code == (302 if submits else 400)
+    assert Task.objects.count() == 1
+    assert visitor().post("/submit/", filled()).status_code == 302  # harmless: as in the API
+
+
+def test_the_form_tells_which_devices_match(staff: Client) -> None:
+    make_device("big", memory_mb=65536, allocatable_memory_mb=60000)
+    make_device("small", memory_mb=1024, allocatable_memory_mb=700)
+    make_device("away", online=False, memory_mb=65536, allocatable_memory_mb=60000)
+
+    page = staff.post("/submit/matches/", filled(min_memory_gb="16")).content.decode()
+
+    assert "Matches 2 of 3 devices now" in page
+    assert "1 could start it at once" in page
+    assert "must be a number" in staff.post("/submit/matches/", filled(min_memory_gb="x")).content.decode()
+
+
+# --- joining --------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_shown_once_with_its_command_and_a_picture(staff: Client) -> None:
+    page = staff.post(
+        "/add-device/token/", {"name": "phones", "max_uses": "2", "tags": "old"}
+    ).content.decode()
+    command = re.search(r'<code id="join">(.*?)</code>', page)
+
+    token = JoinToken.objects.get()
+    assert command
+    assert f"rcj1_{token.pk}_" in command[1]
+    assert (token.name, token.max_uses, token.tags) == ("phones", 2, ["old"])
+    assert 'class="qr"' in page
+    assert 'style="' not in page
+    assert "rcj1_" not in html(staff, f"/add-device/?token={token.pk}")
+    assert "waiting" in html(staff, f"/add-device/?token={token.pk}")
+
+
+def test_a_wrong_token_form_says_what_is_wrong(staff: Client) -> None:
+    answer = staff.post("/add-device/token/", {"name": "x", "max_uses": "none"})
+
+    assert answer.status_code == 400
+    assert "max_uses" in answer.content.decode()
+    assert JoinToken.objects.count() == 0
+
+
+def test_how_far_a_device_has_come_is_seen(staff: Client) -> None:
+    _, token = tokens.create("x", now=timezone.now())
+    make_device("new", join_token=token, secret_confirmed=False)
+
+    def steps() -> list[str]:
+        return re.findall(r'<li class="(done|open)">', html(staff, f"/add-device/?token={token.pk}"))
+
+    assert steps() == ["done", "open", "open"]
+    Device.objects.update(secret_confirmed=True)
+    assert steps() == ["done", "done", "done"]
+    Device.objects.update(online=False)
+    assert steps() == ["done", "done", "open"]
+
+
+# --- settings -------------------------------------------------------------------------------------------------
+
+
+def heartbeat(**fields: str) -> dict[str, str]:
+    values = {"interval": "60", "timeout": "300", "max_missed": "3", "reconnect_grace": "5"}
+    named = {f"heartbeat.{name}": value for name, value in {**values, **fields}.items()}
+    return {"section": "heartbeat", "version": "0", **named}
+
+
+def test_a_section_is_saved_with_its_history(staff: Client) -> None:
+    assert "was saved" in said(staff.post("/settings/", heartbeat(interval="30"), follow=True))
+
+    assert services.section("heartbeat").values["interval"] == 30
+    assert ConfigChange.objects.get().new == {"interval": 30}
+    page = html(staff, "/settings/")
+    assert "interval = 30" in page
+    assert "before: interval = 60" in page
+
+
+def test_a_wrong_or_stale_section_is_not_saved(staff: Client) -> None:
+    wrong = staff.post("/settings/", heartbeat(interval="never", timeout="2"))
+    assert wrong.status_code == 400
+    assert "must be a whole number" in wrong.content.decode()
+    assert 'value="never"' in wrong.content.decode()
+    staff.post("/settings/", heartbeat(interval="30"))
+    assert staff.post("/settings/", heartbeat(interval="40")).status_code == 409
+    assert staff.post("/settings/", {"section": "nothing"}).status_code == 400
+    assert services.section("heartbeat").values["interval"] == 30
+
+
+def test_keys_are_made_shown_once_and_revoked(staff: Client) -> None:
+    page = staff.post("/settings/keys/", {"name": "script", "scopes": ["read", "submit"]}).content.decode()
+    shown = re.search(r'<code id="new-key">(\w+)</code>', page)
+    key = ApiKey.objects.get()
+
+    assert shown
+    assert keys.verify(shown[1], now=timezone.now()).key_id == str(key.pk)
+    assert shown[1] not in html(staff, "/settings/")
+    assert "opens nothing any more" in said(press(staff, f"/settings/keys/{key.pk}/revoke/"))
+    assert "no such key" in said(press(staff, f"/settings/keys/{NOWHERE}/revoke/"))
+    wrong = staff.post("/settings/keys/", {"name": "x"})
+    assert wrong.status_code == 400
+    assert "This field is required" in wrong.content.decode()
+
+
+def test_tokens_are_revoked(staff: Client) -> None:
+    _, token = tokens.create("x", now=timezone.now())
+
+    assert "admits no device any more" in said(press(staff, f"/settings/tokens/{token.pk}/revoke/"))
+    assert "no such token" in said(press(staff, "/settings/tokens/nothing/revoke/"))
+
+
+# --- one task -------------------------------------------------------------------------------------------------
+
+
+def lead(client: Client, task: Task) -> str:
+    found = re.search(r'<p class="lead" role="status">(.*?)</p>', html(client, f"/tasks/{task.pk}/"))
+    assert found
+    return unescape(found[1])
+
+
+def test_a_task_stands_in_one_sentence() -> None:
+    device = make_device("nuc")
+    now = db.now()
+    client = visitor()
+
+    assert lead(client, make_task(ready_at=now)).startswith("Queued for")
+    assert lead(client, make_task(status="assigned", device_id="nuc")).startswith("Assigned: offered to nuc")
+    running = make_task(
+        status="running",
+        device_id="nuc",
+        started_at=now - timedelta(minutes=3),
+        progress=40,
+        progress_message="half",
+    )
+    assert lead(client, running) == "Running on nuc for 3 min, 40 %: half"
+    assert lead(client, make_finished_task(device, execution_s=1.23)) == "Succeeded on nuc after 1.2 s"
+    failed = make_finished_task(device, status="failed", error_message="no such file\nat all")
+    assert lead(client, failed) == "Failed on nuc after 0.05 s: no such file"
+    cancelled = make_task(status="cancelled", cancel_requested_by="user:ann")
+    assert lead(client, cancelled) == "Cancelled by user:ann"
+    asked = make_task(status="running", device_id="nuc", cancel_requested_at=now)
+    assert lead(client, asked).startswith("Being cancelled: nuc")
+
+
+def test_secrets_of_a_payload_are_for_those_who_may_run_it() -> None:
+    task = make_task(task_type="command", payload='{"command":"env","env":{"TOKEN":"hush"}}')
+
+    assert "hush" not in html(visitor(), f"/tasks/{task.pk}/")
+    assert "hush" in html(visitor(staff=True), f"/tasks/{task.pk}/")
+
+
+def test_a_task_can_be_submitted_again_by_what_the_page_shows(staff: Client) -> None:
+    task = make_task(
+        priority="high", requirements={"gpu_required": True, "timeout_seconds": 300, "max_retries": 0}
+    )
+    page = html(staff, f"/tasks/{task.pk}/")
+    curl = re.search(r'<code id="curl">(.*?)</code>', page, re.DOTALL)
+    assert curl
+    words = shlex.split(unescape(curl[1]))
+
+    assert json.loads(words[words.index("-d") + 1]) == {
+        "task_type": "echo",
+        "payload": {"message": "Hello"},
+        "priority": "high",
+        "requirements": {"gpu_required": True},
+    }
+    python = re.search(r'<code id="python">(.*?)</code>', page, re.DOTALL)
+    assert python
+    compile(unescape(python[1]), "python", "exec")
+
+
+def test_what_it_printed_and_its_result_are_there_without_a_script() -> None:
+    task = make_finished_task(make_device(), result='{"lines": [1, {"deep": true}]}')
+    for number in range(3):
+        OutputChunk.objects.create(
+            task=task,
+            offset=number * 10,
+            attempt=1,
+            number=number,
+            stream="stdout",
+            text=f"line {number}\n",
+            at=START,
+        )
+
+    page = html(visitor(), f"/tasks/{task.pk}/")
+
+    assert all(f"line {number}" in page for number in range(3))
+    assert "object of 1" in page
+    assert "list of 2" in page
+
+
+def test_the_list_walks_to_older_tasks_and_back() -> None:
+    for _ in range(60):
+        make_task()
+    client = visitor()
+    first = html(client, "/tasks/?status=queued")
+    older = re.search(r'href="(\?[^"]*cursor=[^"]+)"', first)
+    assert older
+    second = html(client, "/tasks/" + unescape(older[1]))
+
+    rows = [set(re.findall(r'href="/tasks/([0-9a-f-]{36})/"', page)) for page in (first, second)]
+    assert (len(rows[0]), len(rows[1]), rows[0] & rows[1]) == (50, 10, set())
+    assert "status=queued" in unescape(older[1])

@@ -43,8 +43,7 @@ def activity(request: HttpRequest) -> HttpResponse:
 
 
 def _latest(request: HttpRequest) -> list[Event]:
-    stream = request.META[access.CURSOR].stream
-    return position.latest(stream, EVENTS, without=QUIET)
+    return position.latest(request.META[access.CURSOR], EVENTS, without=QUIET)
 
 
 def _records(request: HttpRequest) -> tuple[list[AuditEntry], str | None, list[object]]:
