@@ -51,6 +51,7 @@ def state(row: Any) -> str:
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(SecretAdmin):
+    plural = "API keys"
     form = KeyForm
     list_display = (
         "name",
@@ -138,6 +139,7 @@ class ConfigSectionAdmin(ReadOnlyAdmin):
 
 @admin.register(ClusterIdentity)
 class ClusterIdentityAdmin(ReadOnlyAdmin):
+    plural = "cluster identity"
     list_display = ("incarnation", "created_at")
 
 
@@ -151,6 +153,7 @@ class ConfigChangeAdmin(ReadOnlyAdmin):
 
 @admin.register(EventBatch)
 class EventBatchAdmin(LargeTableAdmin):
+    plural = "event batches"
     list_display = ("seq_from", "count", brief("events"), "created_at")
     search_fields = ("seq_from",)
     search_help_text = "Number of the first event"
@@ -168,6 +171,7 @@ class StreamTicketAdmin(ReadOnlyAdmin):
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(LargeTableAdmin):
+    plural = "audit entries"
     list_display = ("at", "actor", "address", "action", "about", brief("details"), "request_id")
     list_filter = (
         exact("action", "action"),

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 
 from clusterconfig.backoffice import selection
 from clusterconfig.backoffice.base import LargeTableAdmin, ReadOnlyAdmin
-from clusterconfig.backoffice.columns import brief, column, link, searched
+from clusterconfig.backoffice.columns import brief, column, link, moment, searched
 from clusterconfig.backoffice.filters import chosen, exact
 from devices import operations
 from devices.models import Device, Gateway, MetricsSample, Ping, Presence
@@ -85,8 +85,20 @@ class DeviceAdmin(ReadOnlyAdmin):
     actions = ("cordon", "drain", "uncordon", "remove")
     fieldsets = (
         (None, {"fields": ("id", "state", "why", "last_seen", "tasks", "attempts")}),
-        ("Work", {"fields": ("role", "tags", "task_types", "slots", "cordoned", "cordon_reason")}),
-        ("Out of service", {"fields": ("draining", "drain_deadline", "paused_reason", "removed_at")}),
+        ("Work", {"fields": ("role", "tags", "task_types", "slots")}),
+        (
+            "Out of service",
+            {
+                "fields": (
+                    "cordoned",
+                    "cordon_reason",
+                    "draining",
+                    "drain_deadline",
+                    "paused_reason",
+                    "removed_at",
+                )
+            },
+        ),
         (
             "Machine",
             {
@@ -145,8 +157,8 @@ class DeviceAdmin(ReadOnlyAdmin):
         return "; ".join(filter(None, reasons)) or "-"
 
     @column("last seen", ordering="last_seen_at")
-    def last_seen(self, device: Device) -> object:
-        return getattr(device, "last_seen_at", None)
+    def last_seen(self, device: Device) -> str:
+        return moment(getattr(device, "last_seen_at", None))
 
     @column("tasks")
     def tasks(self, device: Device) -> str:
@@ -202,6 +214,7 @@ def _reason(request: HttpRequest) -> str:
 
 @admin.register(Presence)
 class PresenceAdmin(ReadOnlyAdmin):
+    plural = "presence"
     list_display = ("device_id", "last_seen", "heartbeats", brief("metrics"))
     search_fields = ("device__id",)
     ordering = ("-last_seen",)

@@ -17,7 +17,7 @@ from clusterconfig.backoffice.columns import (
     word,
 )
 from clusterconfig.backoffice.filters import exact
-from retire_cluster.protocol.states import Outcome, Priority, TaskStatus
+from retire_cluster.protocol.states import Outcome, TaskStatus
 from tasks import services
 from tasks.models import Attempt, IdempotencyKey, OutputChunk, Profile, Tally, Task
 from tasks.rules import NotAllowed
@@ -33,7 +33,6 @@ STATUS_COLOURS: dict[str, str] = {
     Outcome.LOST: "danger",
     Outcome.RETURNED: "warning",
 }
-PRIORITY_COLOURS: dict[str, str] = {Priority.HIGH: "warning", Priority.URGENT: "danger"}
 
 
 @admin.register(Task)
@@ -42,7 +41,7 @@ class TaskAdmin(LargeTableAdmin):
         "id",
         word("status", STATUS_COLOURS),
         "task_type",
-        word("priority", PRIORITY_COLOURS),
+        "priority",
         "on_device",
         "created_at",
         "started_at",
@@ -216,6 +215,7 @@ class IdempotencyKeyAdmin(LargeTableAdmin):
 
 @admin.register(Tally)
 class TallyAdmin(ReadOnlyAdmin):
+    plural = "counters"
     list_display = ("name", "label", "shard", "value")
     search_fields = ("name", "label")
     ordering = ("name", "label", "shard")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.contrib import admin, messages
 from django.contrib.admin import ShowFacets
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import JSONField, Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -25,6 +26,14 @@ else:
 ROWS_ON_A_PAGE = 50
 
 
+class Rows(ChangeList):
+    """The rows of a list; how many there are is said at its foot only, in words for large numbers too."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.full_result_count = self.result_count
+
+
 class ReadOnlyAdmin(ModelAdmin):
     """Rows to look at: the services are the only writers, and they check what a form would not.
 
@@ -38,8 +47,18 @@ class ReadOnlyAdmin(ModelAdmin):
     show_facets = ShowFacets.NEVER  # a count for each choice of each filter
     long_texts: ClassVar[Sequence[str]] = ()
     """Fields whose text is long or JSON, to lay out like JSON columns."""
+    plural: ClassVar[str] = ""
+    """What the rows are called where an s is not enough."""
     not_in_lists: ClassVar[Sequence[str]] = ()
     """Fields a list does not show and should not load."""
+
+    def __init__(self, model: type[Model], admin_site: admin.AdminSite) -> None:
+        super().__init__(model, admin_site)
+        if self.plural:  # in the model it would take a migration
+            self.opts.verbose_name_plural = self.plural
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return Rows
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return permissions.is_staff(request)

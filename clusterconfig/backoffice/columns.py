@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from django.contrib.admin.utils import quote
 from django.db.models import Field, JSONField
 from django.urls import reverse
+from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -87,6 +89,11 @@ def link(page: str, key: str | int | UUID) -> SafeString | str:
         return NOTHING
     address = reverse(f"admin:{page}_change", args=[quote(key)])
     return format_html('<a class="text-link" href="{}">{}</a>', address, key)
+
+
+def moment(value: datetime | None) -> str:
+    """A time as columns of fields show it."""
+    return NOTHING if value is None else str(formats.localize(timezone.localtime(value)))
 
 
 def searched(page: str, query: object, words: str) -> SafeString:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
+from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
@@ -23,7 +24,12 @@ def exact(field: str, words: str) -> type[SimpleListFilter]:
 
         def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
             value = (self.value() or "").strip()
-            return queryset.filter(**{field: value}) if value else queryset
+            if not value:
+                return queryset
+            try:
+                return queryset.none() if "\0" in value else queryset.filter(**{field: value})
+            except ValidationError:  # such as words where an id is meant
+                return queryset.none()
 
     return Exact
 

@@ -43,22 +43,22 @@ class Outcome:
 def apply(
     request: HttpRequest, rows: QuerySet[Any], act: Act, refusals: tuple[type[Exception], ...] = ()
 ) -> Outcome:
-    """Do it for each row by its key, in a transaction of its own: one that fails takes no other with it."""
+    """Do it for each row, by its key, in a transaction of its own: one that fails takes no other with it."""
     outcome, actor = Outcome(), permissions.staff_actor(request)
     expected: tuple[type[Exception], ...] = (Refused, *refusals)
-    keys = list(rows.values_list("pk", flat=True)[: MOST_ROWS + 1])
-    if len(keys) > MOST_ROWS:
+    found = list(rows[: MOST_ROWS + 1])
+    if len(found) > MOST_ROWS:
         return Outcome(refusals=[f"choose at most {MOST_ROWS:,} rows"])
-    for key in keys:
+    for row in found:
         try:
-            outcome.done.append(act(key, actor))
+            outcome.done.append(act(row.pk, actor))
         except ObjectDoesNotExist:
-            outcome.refusals.append(f"{key}: it is not there any more")
+            outcome.refusals.append(f"{row}: it is not there any more")
         except expected as refusal:
-            outcome.refusals.append(f"{key}: {refusal}")
+            outcome.refusals.append(f"{row}: {refusal}")
         except Exception:
             logger.exception("an action on one row failed", extra={"action": "admin"})
-            outcome.refusals.append(f"{key}: the server made a mistake, its log says which")
+            outcome.refusals.append(f"{row}: the server made a mistake, its log says which")
     return outcome
 
 
