@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 
 from clusterconfig.backoffice import selection
 from clusterconfig.backoffice.base import LargeTableAdmin, ReadOnlyAdmin
-from clusterconfig.backoffice.columns import brief, column, link, moment, searched
+from clusterconfig.backoffice.columns import brief, column, link, listed, moment
 from clusterconfig.backoffice.filters import chosen, exact
 from devices import operations
 from devices.models import Device, Gateway, MetricsSample, Ping, Presence
@@ -162,11 +162,11 @@ class DeviceAdmin(ReadOnlyAdmin):
 
     @column("tasks")
     def tasks(self, device: Device) -> str:
-        return searched("tasks_task", device.pk, "what it ran last")
+        return listed("tasks_task", "what it ran last", device_id=device.pk)
 
     @column("attempts")
     def attempts(self, device: Device) -> str:
-        return searched("tasks_attempt", device.pk, "every try on it")
+        return listed("tasks_attempt", "every try on it", device_id=device.pk)
 
     @admin.action(description="Cordon: place nothing new on them", permissions=["operate"])
     def cordon(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:

@@ -12,8 +12,8 @@ from clusterconfig.backoffice.columns import (
     brief,
     column,
     link,
+    listed,
     parsed,
-    searched,
     word,
 )
 from clusterconfig.backoffice.filters import exact
@@ -126,11 +126,11 @@ class TaskAdmin(LargeTableAdmin):
 
     @column("attempts")
     def attempts(self, task: Task) -> str:
-        return searched("tasks_attempt", task.pk, f"{task.attempt_no} so far")
+        return listed("tasks_attempt", f"{task.attempt_no} so far", task_id=task.pk)
 
     @column("output")
     def output(self, task: Task) -> str:
-        return searched("tasks_outputchunk", task.pk, "what it printed")
+        return listed("tasks_outputchunk", "what it printed", task_id=task.pk)
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
@@ -187,7 +187,7 @@ class AttemptAdmin(LargeTableAdmin):
 @admin.register(OutputChunk)
 class OutputChunkAdmin(LargeTableAdmin):
     list_display = ("id", "of", "offset", "attempt", "stream", brief("text"), "at")
-    list_filter = ("stream",)
+    list_filter = ("stream", exact("task_id", "task"))
     search_fields = ("task_id",)
     search_help_text = "Whole id of a task"
     ordering = ("-id",)

@@ -96,9 +96,9 @@ def moment(value: datetime | None) -> str:
     return NOTHING if value is None else str(formats.localize(timezone.localtime(value)))
 
 
-def searched(page: str, query: object, words: str) -> SafeString:
-    """A link to the rows of a list that a search finds."""
-    address = reverse(f"admin:{page}_changelist", query={"q": query})
+def listed(page: str, words: str, **conditions: str | int | UUID) -> SafeString:
+    """A link to those rows of a list that its filters let through."""
+    address = reverse(f"admin:{page}_changelist", query=conditions)
     return format_html('<a class="text-link" href="{}">{}</a>', address, words)
 
 
