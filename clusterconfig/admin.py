@@ -1,14 +1,19 @@
-"""Admin pages: keys and tokens to make and revoke, everything else to look at."""
+"""Admin pages: keys and tokens to make, rotate and revoke, everything else to look at."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from uuid import UUID
 
-from django.contrib import admin, messages
-from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.contrib import admin
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from clusterconfig import joining, keys, permissions, tokens
+from clusterconfig import joining, keys, tokens
 from clusterconfig.audit import Actor
+from clusterconfig.backoffice import selection
+from clusterconfig.backoffice.base import LargeTableAdmin, ReadOnlyAdmin, SecretAdmin
+from clusterconfig.backoffice.columns import brief, column, link
+from clusterconfig.backoffice.filters import chosen, exact
 from clusterconfig.forms import KeyForm, TokenForm
 from clusterconfig.models import (
     ApiKey,
@@ -20,84 +25,49 @@ from clusterconfig.models import (
     SignInLink,
     StreamTicket,
 )
+from clusterconfig.registry import SECTIONS
 from clusterconfig.serializers import NewKey, NewToken
 from retire_cluster.events.models import EventBatch
 
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-else:
-    ModelAdmin = admin.ModelAdmin  # not subscriptable at run time
+VALID, EXPIRED, REVOKED = "valid", "expired", "revoked"
+STATES = (VALID, EXPIRED, REVOKED)
+COLOURS = {VALID: "success", EXPIRED: "warning", REVOKED: "danger"}
 
 
-class ReadOnlyAdmin(ModelAdmin):
-    """Rows to look at: the services are the only writers, and they check what a form would not."""
-
-    show_full_result_count = False  # counting a million tasks for a page of a hundred
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
+def _in_state(state: str) -> Q:
+    """What a key or token is asked for to be in the state."""
+    expired = Q(expires_at__lte=timezone.now())
+    if state == REVOKED:
+        return Q(revoked_at__isnull=False)
+    return Q(revoked_at=None) & (expired if state == EXPIRED else ~expired | Q(expires_at=None))
 
 
-class SecretAdmin(ReadOnlyAdmin):
-    """Rows that stand for a secret: made here, where it is shown once, and revoked here; never changed."""
-
-    actions = ("revoke",)
-    exclude = ("digest",)
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return permissions.is_staff(request)
-
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return permissions.is_staff(request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return permissions.is_staff(request)
-
-    def get_form(
-        self, request: HttpRequest, obj: Model | None = None, change: bool = False, **kwargs: Any
-    ) -> Any:
-        return super().get_form(request, obj, change, **kwargs) if obj else self.form
-
-    def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        return (
-            super().get_fieldsets(request, obj) if obj else [(None, {"fields": list(self.form.base_fields)})]
-        )
-
-    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
-        """Make the row through the service, as every other way does, and show the secret."""
-        secret, row = self.make(form.new, permissions.staff_actor(request))
-        obj.__dict__.update(row.__dict__)
-        note = "Shown only now, keep it safe"
-        self.message_user(request, f"{note}: {secret}", messages.WARNING)
-
-    def make(self, new: Any, actor: Actor) -> tuple[str, Model]:
-        """What to show, and the new row."""
-        raise NotImplementedError
-
-    @admin.action(description="Revoke", permissions=["add"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        rows = list(queryset)
-        for row in rows:
-            self.end(row, permissions.staff_actor(request))
-        self.message_user(request, f"{len(rows)} revoked")
-
-    def end(self, row: Any, actor: Actor) -> None:
-        """Revoke one row through the service."""
-        raise NotImplementedError
+@column("state", label=COLOURS)
+def state(row: Any) -> str:
+    """Whether a key or token still opens anything."""
+    if row.revoked_at is not None:
+        return REVOKED
+    return EXPIRED if row.expires_at is not None and row.expires_at <= timezone.now() else VALID
 
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(SecretAdmin):
+    plural = "API keys"
     form = KeyForm
-    list_display = ("name", "prefix", "scopes", "created_at", "last_used_at", "expires_at", "revoked_at")
-    list_filter = ("revoked_at",)
+    list_display = (
+        "name",
+        state,
+        "prefix",
+        "scopes",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+        "revoked_at",
+    )
+    list_filter = (chosen("state", "state", STATES, _in_state),)
     search_fields = ("name", "prefix")
+    ordering = ("-created_at", "-id")
+    actions = ("rotate", "revoke")
 
     def make(self, new: NewKey, actor: Actor) -> tuple[str, Model]:
         return keys.create(
@@ -110,15 +80,39 @@ class ApiKeyAdmin(SecretAdmin):
             actor=actor,
         )
 
-    def end(self, row: ApiKey, actor: Actor) -> None:
-        keys.revoke(row.pk, now=timezone.now(), actor=actor)
+    def end(self, key: UUID, actor: Actor) -> None:
+        now = timezone.now()
+        if keys.revoke(key, now=now, actor=actor).revoked_at != now:
+            raise selection.Refused("it was revoked before")
+
+    @admin.action(description="Rotate: a new key in its place", permissions=["operate"])
+    def rotate(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse:
+        question = "Whoever uses these keys is locked out until they have the new ones."
+        asked = selection.confirmation(self, request, queryset, question)
+        if asked:
+            return asked
+        outcome = selection.apply(request, queryset, _rotated, (keys.KeyRefusedError,))
+        selection.say(request, outcome, "rotated")
+        # On the page itself: what is said after a redirect is kept in a cookie or the database.
+        return selection.answer(self, request, "admin/new_keys.html", "New keys", {"new_keys": outcome.done})
+
+
+def _rotated(key: UUID, actor: Actor) -> dict[str, str]:
+    secret, row = keys.rotate(key, now=timezone.now(), actor=actor)
+    return {"name": row.name, "secret": secret}
 
 
 @admin.register(JoinToken)
 class JoinTokenAdmin(SecretAdmin):
     form = TokenForm
-    list_display = ("name", "id", "role", "uses", "max_uses", "created_at", "expires_at", "revoked_at")
+    list_display = ("name", state, "id", "role", "used", "created_at", "expires_at", "revoked_at")
+    list_filter = (chosen("state", "state", STATES, _in_state),)
     search_fields = ("name", "id")
+    ordering = ("-created_at", "-id")
+
+    @column("uses")
+    def used(self, token: JoinToken) -> str:
+        return f"{token.uses} of {token.max_uses}" if token.max_uses is not None else str(token.uses)
 
     def make(self, new: NewToken, actor: Actor) -> tuple[str, Model]:
         text, row = tokens.create(
@@ -131,36 +125,48 @@ class JoinTokenAdmin(SecretAdmin):
         )
         return joining.command(joining.as_device_needs_it(text)), row
 
-    def end(self, row: JoinToken, actor: Actor) -> None:
-        tokens.revoke(row.pk, now=timezone.now(), actor=actor)
+    def end(self, key: str, actor: Actor) -> None:
+        now = timezone.now()
+        if tokens.revoke(key, now=now, actor=actor).revoked_at != now:
+            raise selection.Refused("it was revoked before")
 
 
 @admin.register(ConfigSection)
 class ConfigSectionAdmin(ReadOnlyAdmin):
-    list_display = ("name", "values", "version", "changed_at")
+    list_display = ("name", brief("values"), "version", "changed_at")
+    search_fields = ("name",)
+    ordering = ("name",)
 
 
 @admin.register(ClusterIdentity)
 class ClusterIdentityAdmin(ReadOnlyAdmin):
+    plural = "cluster identity"
     list_display = ("incarnation", "created_at")
 
 
 @admin.register(ConfigChange)
 class ConfigChangeAdmin(ReadOnlyAdmin):
-    list_display = ("section", "version", "changed_at", "changed_by", "old", "new")
-    list_filter = ("section",)
+    list_display = ("section", "version", "changed_at", "changed_by", brief("old"), brief("new"))
+    list_filter = (chosen("section", "section", tuple(SECTIONS), lambda name: Q(section=name)), "changed_at")
+    search_fields = ("changed_by",)
     ordering = ("-id",)
 
 
 @admin.register(EventBatch)
-class EventBatchAdmin(ReadOnlyAdmin):
-    list_display = ("seq_from", "count", "created_at")
+class EventBatchAdmin(LargeTableAdmin):
+    plural = "event batches"
+    list_display = ("seq_from", "count", brief("events"), "created_at")
+    search_fields = ("seq_from",)
+    search_help_text = "Number of the first event"
     ordering = ("-id",)
+    long_texts = ("events",)
 
 
 @admin.register(StreamTicket)
 class StreamTicketAdmin(ReadOnlyAdmin):
     list_display = ("__str__", "origin", "expires_at")
+    search_fields = ("key_id", "user_id")
+    ordering = ("-id",)
     exclude = ("digest",)
 
 
@@ -171,8 +177,30 @@ class SignInLinkAdmin(ReadOnlyAdmin):
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(ReadOnlyAdmin):
-    list_display = ("at", "actor", "address", "action", "target", "details", "request_id")
-    list_filter = ("action",)
-    search_fields = ("=target", "=actor", "=request_id")
+class AuditEntryAdmin(LargeTableAdmin):
+    plural = "audit entries"
+    list_display = ("at", "actor", "address", "action", "about", brief("details"), "request_id")
+    list_filter = (
+        exact("action", "action"),
+        exact("actor", "actor"),
+        exact("request_id", "request id"),
+        "at",
+    )
+    search_fields = ("target",)
+    search_help_text = "Id of a task, device, key or token"
     ordering = ("-at", "-id")
+
+    @column("target")
+    def about(self, entry: AuditEntry) -> str:
+        """The target, which leads to its page where the action says what it is."""
+        page = PAGES.get(entry.action.partition(".")[0])
+        return link(page, entry.target) if page and "," not in entry.target else entry.target
+
+
+# By the first word of an action.
+PAGES = {
+    "task": "tasks_task",
+    "device": "devices_device",
+    "key": "clusterconfig_apikey",
+    "token": "clusterconfig_jointoken",
+}

@@ -5,6 +5,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.utils import timezone
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from clusterconfig import serializers
 from clusterconfig.keys import Scope
@@ -26,9 +32,13 @@ class SecretForm(ModelForm):
 
     parse: ClassVar[Callable[..., Any]]
 
-    name = forms.CharField(max_length=100, help_text="What it is for")
+    name = forms.CharField(max_length=100, help_text="What it is for", widget=UnfoldAdminTextInputWidget)
     expires_in_days = forms.IntegerField(
-        required=False, min_value=1, max_value=LONGEST_DAYS, help_text="Empty: it lasts until it is revoked"
+        required=False,
+        min_value=1,
+        max_value=LONGEST_DAYS,
+        help_text="Empty: it lasts until it is revoked",
+        widget=UnfoldAdminIntegerFieldWidget,
     )
 
     def clean(self) -> dict[str, Any]:
@@ -59,7 +69,7 @@ class WordsField(forms.CharField):
     """A list by commas."""
 
     def __init__(self, help_text: str) -> None:
-        super().__init__(required=False, help_text=help_text)
+        super().__init__(required=False, help_text=help_text, widget=UnfoldAdminTextInputWidget)
 
     def to_python(self, value: Any) -> Any:
         return [word.strip() for word in str(value or "").split(",") if word.strip()]
@@ -72,12 +82,15 @@ class KeyForm(SecretForm):
 
     scopes = forms.MultipleChoiceField(
         choices=[(scope.value, scope.value) for scope in Scope],
-        widget=forms.CheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="execute runs code with the account of the agent; on a local node that is the server's own",
     )
     task_types = WordsField("With execute: only these types, by commas; empty: all")
     rate_limits = forms.CharField(
-        required=False, max_length=100, help_text="Such as 600/minute;10000/hour, or off; empty: the default"
+        required=False,
+        max_length=100,
+        help_text="Such as 600/minute;10000/hour, or off; empty: the default",
+        widget=UnfoldAdminTextInputWidget,
     )
 
     class Meta:
@@ -91,14 +104,24 @@ class TokenForm(SecretForm):
     parse = staticmethod(serializers.parse_token)
 
     max_uses = forms.IntegerField(
-        required=False, min_value=1, help_text="Devices that may join; empty: any number"
+        required=False,
+        min_value=1,
+        help_text="Devices that may join; empty: any number",
+        widget=UnfoldAdminIntegerFieldWidget,
     )
     role = forms.ChoiceField(
-        required=False, choices=[("", "as the device says"), *((role.value, role.value) for role in Role)]
+        required=False,
+        choices=[("", "as the device says"), *((role.value, role.value) for role in Role)],
+        widget=UnfoldAdminSelectWidget,
     )
     tags = WordsField("Given to every device that joins, by commas")
     task_types = WordsField("All that such a device may run, by commas; empty: what it offers")
-    max_slots = forms.IntegerField(required=False, min_value=1, help_text="Most tasks at the same time")
+    max_slots = forms.IntegerField(
+        required=False,
+        min_value=1,
+        help_text="Most tasks at the same time",
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
 
     class Meta:
         model = JoinToken

@@ -113,6 +113,26 @@ def revoke(key_id: uuid.UUID, *, now: datetime, actor: audit.Actor, own_too: boo
     return row
 
 
+def rotate(key_id: uuid.UUID, *, now: datetime, actor: audit.Actor) -> tuple[str, ApiKey]:
+    """A new key in the place of one, with its name, rights, limits and end; the old one ends with the same commit.
+
+    Raises ApiKey.DoesNotExist, and KeyRefusedError for a key that opens nothing any more.
+    """
+    key = new_secret(API_KEY_PREFIX)
+    with write_transaction():
+        old = ApiKey.objects.select_for_update().get(pk=key_id)
+        _require_good(old, now)
+        fields = {
+            "expires_at": old.expires_at,
+            "task_types": old.task_types,
+            "rate_limits": old.rate_limits,
+        }
+        # The words as they stand: a scope of a newer version is not lost.
+        row = _store(key, old.name, scopes_of(old), now=now, actor=actor, **fields)
+        revoke(old.pk, now=now, actor=actor, own_too=True)
+    return key, row
+
+
 def principal_of(row: ApiKey) -> str:
     """How a key is named as the author of what it did."""
     return f"key:{row.prefix}"
@@ -151,14 +171,18 @@ def _short(configured: str) -> str:
 def _usable_holder(row: ApiKey | None, now: datetime) -> KeyHolder:
     if row is None:
         raise KeyRefusedError("this API key is not known here")
-    if row.revoked_at is not None:
-        raise KeyRefusedError("this API key was revoked; ask an administrator for a new one")
-    if row.expires_at is not None and row.expires_at <= now:
-        raise KeyRefusedError("this API key has expired; ask an administrator for a new one")
+    _require_good(row, now)
     _note_use(row, now)
     return KeyHolder(
         principal_of(row), _effective(row), str(row.pk), frozenset(row.task_types), row.rate_limits
     )
+
+
+def _require_good(row: ApiKey, now: datetime) -> None:
+    if row.revoked_at is not None:
+        raise KeyRefusedError("this API key was revoked; ask an administrator for a new one")
+    if row.expires_at is not None and row.expires_at <= now:
+        raise KeyRefusedError("this API key has expired; ask an administrator for a new one")
 
 
 def ensure_admin_key(data_dir: Path, *, now: datetime) -> tuple[str, bool]:
@@ -180,7 +204,7 @@ def ensure_admin_key(data_dir: Path, *, now: datetime) -> tuple[str, bool]:
 
 
 def _store(
-    key: str, name: str, scopes: Iterable[Scope], *, now: datetime, actor: audit.Actor, **fields: Any
+    key: str, name: str, scopes: Iterable[str], *, now: datetime, actor: audit.Actor, **fields: Any
 ) -> ApiKey:
     with write_transaction():
         row = ApiKey.objects.create(

@@ -6,7 +6,7 @@ from typing import Any
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from retire_cluster import datadir, env, hosts, logs
+from retire_cluster import admin_theme, datadir, env, hosts, logs
 from retire_cluster.api import rates
 
 PACKAGE_DIR = Path(__file__).resolve().parent
@@ -46,7 +46,8 @@ INSTALLED_APPS = [
     "devices.apps.DevicesConfig",
     "tasks.apps.TasksConfig",
     "retire_cluster.dashboard.apps.DashboardConfig",
-    "unfold",
+    "unfold",  # before Django's admin, whose site and templates it replaces
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -146,6 +147,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
+FORMAT_MODULE_PATH = "retire_cluster.formats"
 
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # no collectstatic step
@@ -217,6 +219,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_FAVICON_HREF": "/static/retire_cluster/icon.svg",
     "REDOC_DIST": "SIDECAR",
 }
+
+UNFOLD = admin_theme.UNFOLD
 
 CELERY_BROKER_URL = BROKER_URL or "memory://"
 

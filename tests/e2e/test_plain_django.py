@@ -68,7 +68,7 @@ def test_runserver_and_the_gateway_share_one_file(tmp_path: Path) -> None:
         assert cluster.ended(task)["result"] == {"echo": {"message": "across two processes"}}
         answer = cluster.api.post("/api/v1/tasks?wait=10", json={"task_type": "echo", "payload": {}})
         assert answer.json()["data"]["task"]["status"] == "success"
-        assert "Django" in cluster.api.get("/admin/login/").text
+        assert "Welcome back to" in cluster.api.get("/admin/login/").text
         with connect(f"ws://127.0.0.1:{cluster.port}/ws?topics=task", proxy=None) as live:
             assert json.loads(live.recv(timeout=20))["type"] == "snapshot"
             task = cluster.submit("echo", {"message": "told by the gateway's process"})

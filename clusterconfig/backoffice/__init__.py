@@ -1,0 +1,1 @@
+"""What the admin pages of all apps share: their base classes, columns, filters, actions and the paginator."""

@@ -1,0 +1,1 @@
+"""How Django writes times where it has its own way: by language."""
