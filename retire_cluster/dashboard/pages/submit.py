@@ -93,7 +93,7 @@ def _page(request: HttpRequest, task_type: str, problems: list[FieldError]) -> H
     shown = (
         {f"payload.{entry.name}" for entry in kind.entries}
         | {f"requirements.{name}" for name in _NAMES}
-        | {"task_type", "priority"}
+        | {"task_type"}
     )
     return show(
         request,
