@@ -28,13 +28,14 @@ from clusterconfig.models import (
     ConfigChange,
     ConfigSection,
     JoinToken,
+    SignInLink,
     StreamTicket,
 )
 from devices import operations
 from devices.models import Device, Gateway, MetricsSample, Ping
 from retire_cluster.events.models import EventBatch
 from retire_cluster.middleware import ADMIN_POLICY, BROWSABLE_POLICY, DOCS_POLICY, STRICT_POLICY
-from tasks.models import Attempt, IdempotencyKey, OutputChunk, Tally, Task
+from tasks.models import Attempt, IdempotencyKey, OutputChunk, QueueSample, Tally, Task
 from tests.factories import START, make_attempt, make_device, make_finished_task, make_task
 
 pytestmark = pytest.mark.django_db
@@ -112,6 +113,8 @@ def _make_configuration(number: int, text: str) -> None:
     )
     ClusterIdentity.objects.get_or_create(id=1, defaults={"created_at": START})
     EventBatch.objects.create(seq_from=1000 + number, count=1, events=json.dumps([text]), created_at=START)
+    SignInLink.objects.create(digest=f"{number:064}", username=text[:150], expires_at=START)
+    QueueSample.objects.create(at=START + timedelta(minutes=number), waiting=1, running=2)
     StreamTicket.objects.create(digest=f"{number:064}", key_id=text[:36], origin=text, expires_at=START)
     AuditEntry.objects.create(at=START, actor=text, action="task.cancel", target=text, details={text: text})
     Group.objects.create(name=f"{number}{text}")
