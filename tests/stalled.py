@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 PATIENCE_S = 30.0
+_CLOSE = 8  # opcode
 _BUFFER_BYTES = 4096
 _SEGMENT_BYTES = (
     1460  # as on a network; those of loopback are 64 KiB, and let the server's kernel take megabytes
@@ -16,6 +17,14 @@ def upgrade_request(*headers: str) -> bytes:
     needed = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
     key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
     return "\r\n".join(["GET /ws HTTP/1.1", *headers, *needed, key, "", ""]).encode()
+
+
+class Closed(Exception):
+    """The server closed the connection, with this code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class Stalled:
@@ -38,6 +47,7 @@ class Stalled:
         return int(self._line.getsockname()[1])
 
     def next(self) -> dict[str, Any]:
+        """Raises Closed."""
         return dict(json.loads(self._frame()))
 
     def until(self, kind: str) -> dict[str, Any]:
@@ -46,10 +56,13 @@ class Stalled:
         return frame
 
     def _frame(self) -> bytes:
-        _, short = self._stream.read(2)
+        head, short = self._stream.read(2)
         size = int.from_bytes(self._stream.read({126: 2, 127: 8}[short])) if short > 125 else short
         self.taken += size
-        return self._stream.read(size)
+        content = self._stream.read(size)
+        if head & 0x0F == _CLOSE:
+            raise Closed(int.from_bytes(content[:2]))
+        return content
 
     def close(self) -> None:
         self._stream.close()

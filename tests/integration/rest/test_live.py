@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,8 +29,8 @@ from retire_cluster.events.models import EventBatch
 from retire_cluster.live import consumer
 from tasks import services as tasks
 from tests.factories import make_device
-from tests.integration.rest.serving import DEADLINE_S
-from tests.stalled import Stalled, upgrade_request
+from tests.integration.rest.serving import DEADLINE_S, until
+from tests.stalled import Closed, Stalled, upgrade_request
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HOST = {"Host": "localhost"}
@@ -253,6 +254,26 @@ def test_a_client_that_does_not_read_delays_nobody_and_begins_anew(
         stalled.until("snapshot")
         tell("at last")
         assert stalled.until("device.changed")["data"]["device_id"] == "at last"
+
+
+def test_a_client_that_takes_nothing_is_forgotten_and_closed_when_it_reads(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "STALL_S", 0.1)
+    forgotten = threading.Event()
+    monkeypatch.setattr(tail.Tail, "detach", lambda *_: forgotten.set())
+    with contextlib.closing(Stalled(port)) as stalled:
+        stalled.until("snapshot")
+
+        def is_forgotten() -> bool:
+            with db.write_transaction():  # some of it fills the sockets' buffers
+                outbox.record("device.changed", {"device_id": "d", "padding": "x" * 50_000})
+            return forgotten.wait(0.05)
+
+        until(is_forgotten)
+        with pytest.raises(Closed) as caught:
+            stalled.until("nothing")
+    assert caught.value.code == consumer.AGAIN_LATER
 
 
 def test_a_client_that_talks_too_much_is_sent_away(listen: Callable[..., Any]) -> None:
