@@ -24,6 +24,7 @@ from retire_cluster.events.tail import MAX_UNREAD_BYTES
 from tests.e2e.cluster import Cluster, running, until
 from tests.stalled import Stalled
 
+pytestmark = pytest.mark.timeout(300)  # seconds; it takes 30 on two cores that have nothing else to do
 SUBSCRIBERS = 1000
 CUT = 200  # of them lose their connection half-way
 STALLED = 5  # beside them never read; as many do not read until the end
