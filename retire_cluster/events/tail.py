@@ -88,11 +88,12 @@ class Subscription:
         self._bytes = 0
         self.lagged = True
 
-    async def wait(self, seconds: float) -> None:
-        """Return when there is something to take, or when time is up."""
+    async def wait(self, seconds: float) -> bool:
+        """Whether there were news before time was up. They may be taken already: the wake-up comes after them."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.news.wait()
+        return self.news.is_set()
 
     def take(self) -> Event | None:
         """The next event; None when all are taken."""
@@ -194,9 +195,13 @@ class Tail:
             return None
         if since.seq == end.seq:
             return []
-        if self._ring and self._ring[0].seq <= since.seq + 1:
-            return [event for event in self._ring if event.seq > since.seq]
-        return _stored(since, end)
+        oldest = self._ring[0].seq if self._ring else end.seq + 1
+        if since.seq + 1 < oldest:
+            earlier = _stored(since, Cursor(end.stream, oldest - 1))
+            if earlier is None:
+                return None
+            self._ring.extendleft(reversed(earlier))  # after a restart everybody comes back: read them once
+        return [event for event in self._ring if event.seq > since.seq]
 
     def _look(self) -> None:
         if self._end is None:

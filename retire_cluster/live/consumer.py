@@ -28,7 +28,7 @@ logger = logging.getLogger("retire_cluster.live")
 
 HEARTBEAT_S = 15.0  # so often a client hears something, and knows that the silence is not the network's
 ASK_AGAIN_S = 30.0  # so soon a revoked key or an ended session stops listening
-STALL_S = 60.0  # a client that takes nothing for so long is gone
+STALL_S = 20.0  # a client that takes nothing for so long is gone; our own listeners end its connection, too
 MAX_SAID_BYTES = 1024  # clients have nothing to say here
 MAX_SAID = 100  # messages between two heartbeats
 TOO_OLD = "events since then are not known any more"
@@ -85,6 +85,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             logger.warning("cannot serve a subscriber: %s", error, extra={"action": "live"})
             await self.close(AGAIN_LATER, "the database cannot be used right now; connect again")
         except TimeoutError:
+            self._tail.detach(subscription)  # the goodbye waits until the client reads, which may be never
             await self.close(AGAIN_LATER, "nothing was taken for too long; connect again")
         except OSError:
             pass  # the client is gone; Channels hears of it, too
@@ -113,13 +114,13 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
     async def _pass_on(self, subscription: Subscription, grant: Grant) -> None:
         """Wait for news and send it; after a silence, say that there was none."""
         self._said = 0
-        await subscription.wait(HEARTBEAT_S)
+        heard = await subscription.wait(HEARTBEAT_S)
         if subscription.lagged:
             await self._begin(subscription, grant, TOO_SLOW)
             return
         place = subscription.place
         event = subscription.take()
-        if event is None and place is not None:
+        if event is None and not heard and place is not None:
             await self._tell("heartbeat", place, {})
         while event is not None:
             await self._send(event.text)

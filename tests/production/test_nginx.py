@@ -31,9 +31,8 @@ pytestmark = pytest.mark.timeout(600)  # seconds; the first test's include start
 class Site:
     """The cluster, nginx before it, and an administrator's client that goes through it."""
 
-    def __init__(self, cluster: Production, proxy: Nginx) -> None:
-        self.cluster, self.proxy = cluster, proxy
-        self.client = proxy.client(**{"X-API-Key": cluster.key})
+    def __init__(self, cluster: Production, proxy: Nginx, client: httpx.Client) -> None:
+        self.cluster, self.proxy, self.client = cluster, proxy, client
         self.agents: dict[str, Process] = {}
         # One for each API server, so one for uvicorn, which alone can wait so long. Collected by the last test.
         self.long_waits: list[Future[httpx.Response]] = []
@@ -65,13 +64,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             live=(cluster.other_port,),
             gateways=(cluster.gateway_port, cluster.other_gateway_port),
         )
-        with nginx.running(upstreams) as proxy, ThreadPoolExecutor(2) as pool:
-            found = Site(cluster, proxy)
+        key = {"X-API-Key": cluster.key}
+        with (
+            nginx.running(upstreams) as proxy,
+            ThreadPoolExecutor(2) as pool,
+            proxy.client(**key) as client,  # entered before its first request: httpx refuses it afterwards
+        ):
+            found = Site(cluster, proxy, client)
             for name in AGENTS:
                 found.join(name)
             found.long_waits = begin_long_waits(found, pool)
-            with found.client:
-                yield found
+            yield found
 
 
 def begin_long_waits(site: Site, pool: ThreadPoolExecutor) -> list[Future[httpx.Response]]:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +29,8 @@ from retire_cluster.events.models import EventBatch
 from retire_cluster.live import consumer
 from tasks import services as tasks
 from tests.factories import make_device
-from tests.integration.rest.serving import DEADLINE_S
+from tests.integration.rest.serving import DEADLINE_S, until
+from tests.stalled import Closed, Stalled, upgrade_request
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HOST = {"Host": "localhost"}
@@ -43,16 +44,16 @@ class Listener:
 
     def next(self) -> dict[str, Any]:
         """The next frame that says more than that the line is alive."""
-        while (frame := self._any())["type"] == "heartbeat":
+        while (frame := self.any())["type"] == "heartbeat":
             pass
         return frame
 
     def until(self, kind: str) -> dict[str, Any]:
-        while (frame := self._any())["type"] != kind:
+        while (frame := self.any())["type"] != kind:
             pass
         return frame
 
-    def _any(self) -> dict[str, Any]:
+    def any(self) -> dict[str, Any]:
         frame: dict[str, Any] = json.loads(self.socket.recv(timeout=DEADLINE_S))
         return frame
 
@@ -207,6 +208,16 @@ def test_silence_is_told_from_a_broken_line(
         assert beat["seq"] == EventBatch.objects.count(), "so that it comes back behind what it never wanted"
 
 
+def test_silence_is_told_of_silence_only(listen: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer, "HEARTBEAT_S", 3600.0)
+    with listen() as client:
+        client.until("snapshot")
+        for number in range(100):
+            tell(f"d{number}")
+        for number in range(100):
+            assert client.any()["data"] == {"device_id": f"d{number}"}
+
+
 def test_a_restored_database_makes_listeners_begin_anew(
     listen: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,34 +237,6 @@ def test_a_restored_database_makes_listeners_begin_anew(
 # --- slow and odd clients -------------------------------------------------------------------------------------
 
 
-class Stalled:
-    """A client that reads nothing before it is asked to: libraries read ahead."""
-
-    def __init__(self, port: int) -> None:
-        self._line = socket.socket()
-        self._line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-        self._line.settimeout(DEADLINE_S)
-        self._line.connect(("127.0.0.1", port))
-        self._line.sendall(_request(f"Host: 127.0.0.1:{port}"))
-        self._stream = self._line.makefile("rb")
-        while self._stream.readline() != b"\r\n":
-            pass
-
-    def until(self, kind: str) -> dict[str, Any]:
-        while (frame := json.loads(self._frame()))["type"] != kind:
-            pass
-        return dict(frame)
-
-    def _frame(self) -> bytes:
-        _, short = self._stream.read(2)
-        size = int.from_bytes(self._stream.read({126: 2, 127: 8}[short])) if short > 125 else short
-        return self._stream.read(size)
-
-    def close(self) -> None:
-        self._stream.close()
-        self._line.close()
-
-
 def test_a_client_that_does_not_read_delays_nobody_and_begins_anew(
     listen: Callable[..., Any], port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +254,26 @@ def test_a_client_that_does_not_read_delays_nobody_and_begins_anew(
         stalled.until("snapshot")
         tell("at last")
         assert stalled.until("device.changed")["data"]["device_id"] == "at last"
+
+
+def test_a_client_that_takes_nothing_is_forgotten_and_closed_when_it_reads(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "STALL_S", 0.1)
+    forgotten = threading.Event()
+    monkeypatch.setattr(tail.Tail, "detach", lambda *_: forgotten.set())
+    with contextlib.closing(Stalled(port)) as stalled:
+        stalled.until("snapshot")
+
+        def is_forgotten() -> bool:
+            with db.write_transaction():  # some of it fills the sockets' buffers
+                outbox.record("device.changed", {"device_id": "d", "padding": "x" * 50_000})
+            return forgotten.wait(0.05)
+
+        until(is_forgotten)
+        with pytest.raises(Closed) as caught:
+            stalled.until("nothing")
+    assert caught.value.code == consumer.AGAIN_LATER
 
 
 def test_a_client_that_talks_too_much_is_sent_away(listen: Callable[..., Any]) -> None:
@@ -314,19 +317,12 @@ def test_other_names_and_other_sites_are_refused(listen: Callable[..., Any], por
     assert _handshake(port, f"Host: 127.0.0.1:{port}").startswith(b"HTTP/1.1 101")
 
 
-def _request(*headers: str) -> bytes:
-    """A handshake with just these headers beside the necessary ones."""
-    needed = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
-    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
-    return "\r\n".join(["GET /ws HTTP/1.1", *headers, *needed, key, "", ""]).encode()
-
-
 def _handshake(port: int, *headers: str) -> bytes:
     """The status line of the answer to a handshake with these headers."""
 
     async def main() -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(_request(*headers))
+        writer.write(upgrade_request(*headers))
         answer = await asyncio.wait_for(reader.readline(), DEADLINE_S)
         writer.close()
         return answer
