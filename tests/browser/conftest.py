@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+pytest.register_assert_rewrite("tests.browser.visiting")
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:

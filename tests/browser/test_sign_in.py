@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_home import Scheme, Visit
+from tests.browser.visiting import Scheme, Visit
 from tests.e2e.cluster import Cluster, running, until
 
 PASSWORD = "a-long-password"
@@ -36,7 +36,7 @@ def test_the_first_visit_on_a_phone(
     browser: Browser, cluster: Cluster, scheme: Scheme, tmp_path: Path
 ) -> None:
     page = browser.new_page(viewport={"width": 360, "height": 780}, color_scheme=scheme)
-    visit = Visit(page)
+    visit = Visit(page, cluster)
     found = until(lambda: re.search(r"Sign in +(\S+)", cluster.server.said()), "the link")
 
     page.goto(found[1])

@@ -1,0 +1,301 @@
+"""What an operator does with the dashboard, in a real browser against a real cluster."""
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.visiting import (
+    SHAPES,
+    Scheme,
+    Visit,
+    add_operator,
+    fits,
+    is_accessible,
+    picture,
+    task_id,
+    visiting,
+)
+from tests.e2e.cluster import Cluster, running, until
+
+SLOW = 20_000  # ms: a busy machine
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A local node, two more devices, and an operator called ann."""
+    with running(tmp_path_factory.mktemp("dashboard")) as found:
+        add_operator(found)
+        for name in ("attic", "cellar"):
+            found.join(name, "--tags", "shelf", "--slots", "2")
+            found.online(name)
+        yield found
+
+
+@pytest.fixture
+def visit(browser: Browser, cluster: Cluster) -> Iterator[Visit]:
+    with visiting(browser, cluster) as found:
+        found.sign_in()
+        yield found
+        found.was_clean()
+
+
+def submit(visit: Visit, command: str) -> Page:
+    """Submit a command by the form; the page is the task's then."""
+    page = visit.open("/submit/?type=command")
+    page.get_by_label("Command").fill(command)
+    page.locator("main").get_by_role("button", name="Submit").click()
+    page.wait_for_url(re.compile("/tasks/[0-9a-f-]{36}/"))
+    return page
+
+
+def lead(page: Page) -> str:
+    return page.locator(".lead").inner_text()
+
+
+def test_a_task_is_submitted_and_watched_to_its_result(visit: Visit, cluster: Cluster) -> None:
+    signal = cluster.directory / "go-on"
+    page = submit(
+        visit, f"echo first; while [ ! -e {shlex.quote(str(signal))} ]; do sleep 0.1; done; echo second"
+    )
+
+    expect(page.locator("#output")).to_have_text("first\n", timeout=SLOW)  # while it runs
+    expect(page.locator(".lead")).to_contain_text("Running on", timeout=SLOW)
+    page.locator("#find").fill("FIRST")
+    expect(page.locator("#found")).to_have_text("1 found")
+    signal.touch()
+    expect(page.locator("#output")).to_have_text("first\nsecond\n", timeout=SLOW)
+    expect(page.locator(".lead")).to_contain_text("Succeeded on", timeout=SLOW)
+    expect(page.locator("#result")).to_contain_text("return_code", timeout=SLOW)
+    expect(page.locator("#sentence .chip")).to_have_text("success")
+
+
+def test_a_running_task_is_cancelled(visit: Visit, cluster: Cluster) -> None:
+    page = submit(visit, "echo begun; sleep 600")
+    expect(page.locator("#output")).to_have_text("begun\n", timeout=SLOW)
+
+    page.get_by_role("button", name="Cancel").click()
+
+    expect(page.locator(".messages")).to_contain_text("1 task cancelled")
+    expect(page.locator(".lead")).to_contain_text("Cancelled by user:ann", timeout=SLOW)
+    assert cluster.ended(task_id(page))["status"] == "cancelled"
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator(".messages")).to_contain_text("queued again")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".lead")).to_contain_text("Cancelled", timeout=SLOW)
+
+
+def test_several_tasks_are_cancelled_from_the_list(visit: Visit, cluster: Cluster) -> None:
+    made = [
+        cluster.submit("sleep", {"duration": 1}, requirements={"required_tags": ["nowhere"]})
+        for _ in range(3)
+    ]
+    page = visit.open("/tasks/?status=queued")
+    for task in made[:2]:
+        page.locator(f"#tick-{task}").check()
+    cluster.ended(cluster.submit("echo"))  # the list is drawn anew meanwhile
+    page.wait_for_timeout(1000)  # longer than a drawing takes
+    assert page.locator(f"#tick-{made[0]}").is_checked()
+
+    page.get_by_role("button", name="Cancel the chosen").click()
+
+    expect(page.locator(".messages")).to_contain_text("2 tasks cancelled")
+    assert page.url.endswith("/tasks/?status=queued")
+    expect(page.locator("#tasks tbody tr")).to_have_count(1)
+    page.get_by_label("All on this page").check()
+    page.get_by_role("button", name="Cancel the chosen").click()
+    expect(page.locator("#tasks")).to_contain_text("No task matches", timeout=SLOW)
+
+
+def test_a_list_shows_what_happens_elsewhere(visit: Visit, cluster: Cluster) -> None:
+    page = visit.open("/tasks/")
+    task = cluster.submit("echo", {"from": "elsewhere"})
+
+    row = page.locator(f"#tasks tr:has(a[href='/tasks/{task}/'])")
+    expect(row.locator(".chip")).to_have_text("success", timeout=SLOW)
+
+
+def test_a_device_joins_with_the_shown_command_and_is_seen_to_come(visit: Visit, cluster: Cluster) -> None:
+    page = visit.open("/add-device/")
+    page.get_by_label("What for").fill("a new phone")
+    page.get_by_role("button", name="Show the command").click()
+    command = shlex.split(page.locator("#join").inner_text())
+    page.locator("button[data-copy=join]").click()
+    assert page.evaluate("navigator.clipboard.readText()") == shlex.join(command)
+    expect(page.locator("svg.qr")).to_be_visible()
+    expect(page.locator("#steps")).to_contain_text("No device has used this token yet")
+    picture(page, "add-device-command")
+
+    assert command[0] == "retire-cluster-worker"
+    given = dict(zip(command[1::2], command[2::2], strict=True))
+    assert given["--join"].endswith(f":{cluster.gateway_port}")
+    cluster.join("newcomer", token=given["--token"])
+
+    arrival = page.locator("#steps li", has_text="newcomer")
+    expect(arrival.locator(".steps .done")).to_have_count(3, timeout=SLOW)
+    page.goto(f"{visit.origin}/devices/")
+    expect(page.locator(".device", has_text="newcomer").locator(".chip")).to_have_text("online")
+
+
+def test_a_device_is_drained_brought_back_and_pinged(visit: Visit, cluster: Cluster) -> None:
+    page = visit.open("/devices/attic/")
+    page.get_by_text("Drain", exact=True).click()
+    form = page.locator("form[action$='/drain/']")
+    form.get_by_label("Reason").fill("a new disk")
+    form.get_by_role("button").click()
+
+    expect(page.locator(".messages")).to_contain_text("runs empty")
+    expect(page.locator("#about .chip").first).to_have_text("draining")
+    expect(page.locator("#about")).to_contain_text("a new disk")
+    page.get_by_role("button", name="Back in service").click()
+    expect(page.locator("#about .chip").first).to_have_text("online")
+    page.get_by_role("button", name="Ping").click()
+    expect(page.locator(".messages")).to_contain_text("attic answered within")
+    page.get_by_text("Cordon", exact=True).click()
+    page.keyboard.press("Escape")
+    expect(page.locator("details.action[open]")).to_have_count(0)
+
+
+def test_a_device_that_leaves_is_seen_to_leave_and_can_be_removed(visit: Visit, cluster: Cluster) -> None:
+    agent = cluster.join("leaving")
+    cluster.online("leaving")
+    page = visit.open("/devices/leaving/")
+    expect(page.locator("#about .chip").first).to_have_text("online")
+
+    agent.interrupt()
+
+    expect(page.locator("#about .chip").first).to_have_text("offline", timeout=SLOW)
+    page.get_by_text("Remove", exact=True).click()
+    page.get_by_label("Type its name to confirm").fill("leaving")
+    page.get_by_role("button", name="Remove leaving").click()
+    expect(page.locator(".messages")).to_contain_text("leaving was removed")
+    assert all(device["device_id"] != "leaving" for device in cluster.get("devices?page_size=100"))
+
+
+def test_settings_are_saved_and_keys_made(visit: Visit, cluster: Cluster) -> None:
+    page = visit.open("/settings/")
+    page.get_by_label("max device losses").fill("many")
+    page.get_by_role("button", name="Save scheduler").click()
+    expect(page.locator(".field.wrong")).to_contain_text("must be a whole number")
+    assert "400 (Bad Request)" in visit.complaints.pop()  # as it should be
+    page.get_by_label("max device losses").fill("4")
+    page.get_by_role("button", name="Save scheduler").click()
+    expect(page.locator(".messages")).to_contain_text("scheduler was saved")
+    page.get_by_text("New key", exact=True).click()
+    page.get_by_label("Name").fill("a script")
+    page.get_by_label("read", exact=True).check()
+    page.get_by_role("button", name="Make the key").click()
+    key = page.locator("#new-key").inner_text()
+    picture(page, "settings-new-key")
+    assert cluster.api.get("/api/v1/tasks", headers={"X-API-Key": key}).status_code == 200
+    page.get_by_role("button", name="Revoke a script").click()
+    expect(page.locator(".messages")).to_contain_text("opens nothing any more")
+    assert cluster.api.get("/api/v1/tasks", headers={"X-API-Key": key}).status_code == 401
+
+
+def test_the_form_tells_at_once_which_devices_match(visit: Visit) -> None:
+    page = visit.open("/submit/")
+    expect(page.locator("#matches")).to_contain_text(re.compile("Matches [1-9]"))
+    page.get_by_text("Requirements and limits").click()
+
+    page.get_by_label("Memory in GB, at least").fill("99999")
+
+    expect(page.locator("#matches")).to_contain_text("Matches 0 of")
+
+
+def test_a_lost_connection_is_said_and_what_was_missed_comes(visit: Visit, cluster: Cluster) -> None:
+    page = visit.open("/tasks/")
+    cluster.server.kill()
+    expect(page.locator("#live")).to_contain_text(re.compile("since"), timeout=SLOW)
+    picture(page, "connection-lost")
+
+    cluster.start()
+    task = cluster.submit("echo", {"said": "while nobody listened"})
+
+    expect(page.locator(f"#tasks a[href='/tasks/{task}/']")).to_be_visible(timeout=3 * SLOW)
+    expect(page.locator("#live")).to_have_text("Live", timeout=SLOW)
+    visit.complaints[:] = [
+        text for text in visit.complaints if "ERR_CONNECTION" not in text and "/ws" not in text
+    ]
+    visit.complaints[:] = [text for text in visit.complaints if not text.startswith("failed:")]
+    until(lambda: len(cluster.get("devices?status=online")) >= 3, "the devices to be back")
+
+
+def test_everything_can_be_done_by_keyboard(visit: Visit) -> None:
+    page = visit.open("/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Enter")
+    reached: set[str] = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.getAttribute('href') ?? ''"))
+    assert any(link.startswith("/devices/") for link in reached)
+    assert any(link.startswith("/tasks/") for link in reached)
+
+
+def test_without_scripts_every_page_reads(browser: Browser, cluster: Cluster) -> None:
+    task = cluster.submit("command", {"command": "echo printed"})
+    cluster.ended(task)
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    for path, text in (
+        ("/", "Devices online"),
+        ("/devices/", "attic"),
+        ("/devices/attic/", "What it can do"),
+        ("/tasks/", task[-8:]),
+        (f"/tasks/{task}/", "printed"),
+        ("/submit/", "Matches"),
+        ("/add-device/", "retire-cluster-worker --join"),
+        ("/activity/", "joined"),
+    ):
+        page.goto(f"http://127.0.0.1:{cluster.port}{path}")
+        expect(page.locator("main")).to_contain_text(text)
+        expect(page.locator("#live")).to_have_text("As it was when you opened it")
+    context.close()
+
+
+# --- how it looks ---------------------------------------------------------------------------------------------
+
+
+def places(cluster: Cluster) -> dict[str, str]:
+    """Every page, by the name of its picture; made once."""
+    tasks = cluster.get("tasks?page_size=100")
+    if not any(task["status"] == "failed" for task in tasks):
+        cluster.ended(cluster.submit("command", {"command": "echo hello; echo oops >&2; exit 3"}))
+        cluster.submit("echo", requirements={"gpu_required": True})
+        cluster.submit("sleep", {"duration": 600}, requirements={"required_tags": ["shelf"]})
+        until(lambda: cluster.get("tasks?status=running"), "a running task")
+        tasks = cluster.get("tasks?page_size=100")
+    one = {task["status"]: f"/tasks/{task['task_id']}/" for task in reversed(tasks)}
+    return {
+        "overview": "/",
+        "devices": "/devices/",
+        "devices-table": "/devices/?view=table",
+        "device": "/devices/attic/",
+        "tasks": "/tasks/",
+        "task-failed": one["failed"],
+        "task-queued": one["queued"],
+        "task-running": one["running"],
+        "submit": "/submit/?type=command",
+        "add-device": "/add-device/",
+        "activity": "/activity/",
+        "settings": "/settings/",
+        "account": "/account/",
+    }
+
+
+@pytest.mark.parametrize(("width", "scheme"), SHAPES)
+def test_every_page_fits_and_can_be_read_by_everybody(
+    browser: Browser, cluster: Cluster, width: int, scheme: Scheme
+) -> None:
+    with visiting(browser, cluster, width, scheme) as visit:
+        visit.sign_in()
+        for name, path in places(cluster).items():
+            page = visit.open(path)
+            fits(page, width)
+            is_accessible(page)
+            picture(page, f"{name}-{width}-{scheme}")
+        visit.was_clean()
