@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Dialog, Page, Request, expect
 
 from tests.e2e.cluster import Cluster, Process, clean_environment
 
@@ -32,10 +32,16 @@ class Visit:
         page.on("console", lambda message: self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("requestfailed", self._note_failure)
+        page.on("dialog", self._note_dialog)
 
     def _note_failure(self, request: Request) -> None:
         if request.failure != "net::ERR_ABORTED":  # the page was left meanwhile
             self.complaints.append(f"failed: {request.url}: {request.failure}")
+
+    def _note_dialog(self, dialog: Dialog) -> None:
+        """No page of ours opens one: somebody's text ran."""
+        self.complaints.append(f"a dialog: {dialog.message}")
+        dialog.dismiss()
 
     def open(self, path: str) -> Page:
         """Go there, and wait until the page is live, where it can be."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from html import unescape
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import User
@@ -17,8 +16,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from clusterconfig import audit, keys, services, tokens
-from clusterconfig.audit import Actor
+from clusterconfig import keys, services, tokens
 from clusterconfig.keys import Scope
 from clusterconfig.models import ApiKey, AuditEntry, ConfigChange, JoinToken
 from devices import pings
@@ -29,6 +27,7 @@ from retire_cluster.protocol.tasktypes import BUILTIN_TYPES
 from tasks import history, statistics
 from tasks.models import OutputChunk, Profile, Task
 from tests.factories import START, make_attempt, make_device, make_finished_task, make_task
+from tests.hostile import HOSTILE, said_everywhere
 
 pytestmark = pytest.mark.django_db
 
@@ -158,17 +157,6 @@ def test_every_link_of_every_page_leads_somewhere(staff: Client) -> None:
     assert {link: status for link, status in broken.items() if status != 200} == {}
 
 
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "\"'><img src=x onerror=alert(1)>",
-    "javascript:alert(1)",
-    "{{ 7*7 }}{% url 'x' %}",
-    "</textarea></code></pre><svg onload=alert(1)>",
-    "\u202eevil\u0000".replace("\u0000", ""),
-    "A" * 500,
-]
-
-
 LIVE = (
     "<script>alert",
     "<img src=x",
@@ -186,77 +174,6 @@ def test_what_devices_and_users_say_is_text_everywhere(staff: Client, text: str)
         for piece in LIVE:
             assert piece not in page, (path, piece)
         assert "49{" not in page
-
-
-def said_everywhere(text: str) -> list[str]:
-    """Put the text into every field that a device or a user fills; the pages that show it, or take it."""
-    short = text[:90]
-    device = hostile_device(text)
-    failed = hostile_task(device, text)
-    running = make_task(
-        status="running", device_id="evil", progress=3, progress_message=text[:500], task_type=short
-    )
-    make_attempt(running, device)
-    keys.create(short, [Scope.READ], now=timezone.now())
-    _, token = tokens.create(short, now=timezone.now(), preset=tokens.Preset(tags=[text]))
-    with db.write_transaction():
-        outbox.record("device.offline", {"device_id": "evil", "status": "offline", "reason": text})
-        outbox.record("device.changed", {"device_id": "evil", "cordoned": True, "cordon_reason": text})
-        by = Actor(short, "::1", "")
-        audit.record("device.cordon", "evil", actor=by, now=db.now(), details={"reason": text})
-    given = quote(short)
-    return [
-        "/",
-        "/devices/",
-        "/devices/?view=table",
-        "/devices/evil/",
-        "/tasks/",
-        f"/tasks/{failed.pk}/",
-        f"/tasks/{running.pk}/",
-        f"/submit/?type={given}",
-        f"/devices/?q={given}&tags={given}",
-        f"/tasks/?task_type={given}&device_id={given}&created_after={given}",
-        f"/add-device/?token={token.pk}",
-        "/activity/",
-        f"/activity/?action={given}&target={given}&topic={given}",
-        "/settings/",
-    ]
-
-
-def hostile_device(text: str) -> Device:
-    return make_device(
-        "evil",
-        status_reason=text[:500],
-        paused_reason=text[:500],
-        cordoned=True,
-        cordon_reason=text[:500],
-        tags=[text],
-        task_types=[text],
-        platform=text[:10],
-        role=text[:10],
-        agent_version=text[:255],
-        capabilities={text: text, "machine": text, "python_version": text},
-        metrics={"cpu_percent": text, "temperature_c": text, "uptime_s": 3.0},
-    )
-
-
-def hostile_task(device: Device, text: str) -> Task:
-    """One that failed on the device, and printed the text."""
-    task = make_finished_task(
-        device,
-        status="failed",
-        result=json.dumps({text: [text]}),
-        error_message=text,
-        error_traceback=text,
-        reason=text[:500],
-        task_type=text[:90],
-        payload=json.dumps({text: text}),
-        metadata={text: text},
-        submitted_by=text[:90],
-    )
-    piece = {"attempt": 1, "number": 0, "stream": "stdout", "text": text}
-    OutputChunk.objects.create(task=task, offset=0, at=db.now(), **piece)
-    return task
 
 
 def test_an_address_with_a_wrong_filter_says_which_and_why(staff: Client) -> None:

@@ -58,6 +58,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.body.addEventListener("htmx:load", (event) => tick(event.detail.elt));
+document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 setInterval(tick, 10_000);
 tick();
 offerCopies();
