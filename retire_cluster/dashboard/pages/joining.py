@@ -18,13 +18,13 @@ from retire_cluster.hosts import host_name
 PLACEHOLDER = "TOKEN"
 SHOWN = 20  # devices of one token
 _WITH_VENV = (
-    "python3 -m venv ~/retire-cluster && ~/retire-cluster/bin/pip install retire-cluster\n"
+    "python3 -m venv ~/retire-cluster && ~/retire-cluster/bin/pip install /path/to/retire-cluster\n"
     "export PATH=$HOME/retire-cluster/bin:$PATH"
 )
 INSTALL = (
     ("Linux, Raspberry Pi", _WITH_VENV),
     ("macOS", _WITH_VENV),
-    ("Android: Termux", "pkg install python && pip install retire-cluster && termux-wake-lock"),
+    ("Android: Termux", "pkg install python && pip install /path/to/retire-cluster && termux-wake-lock"),
 )
 
 
