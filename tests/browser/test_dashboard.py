@@ -158,6 +158,19 @@ def test_a_device_is_drained_brought_back_and_pinged(visit: Visit, cluster: Clus
     expect(page.locator("details.action[open]")).to_have_count(0)
 
 
+def test_a_device_is_taken_out_and_brought_back_from_the_list(visit: Visit) -> None:
+    page = visit.open("/devices/")
+    card = page.locator(".device", has_text="cellar")
+    card.get_by_role("button", name="Cordon").click()
+    expect(page.locator(".messages")).to_contain_text("cellar takes no new task")
+    expect(card.locator(".chip")).to_have_text("cordoned")
+    card.get_by_role("button", name="back in service").click()
+    expect(card.locator(".chip")).to_have_text("online")
+    card.get_by_role("button", name="Ping").click()
+    expect(page.locator(".messages")).to_contain_text("cellar answered within")
+    assert page.url.endswith("/devices/")
+
+
 def test_a_device_that_leaves_is_seen_to_leave_and_can_be_removed(visit: Visit, cluster: Cluster) -> None:
     agent = cluster.join("leaving")
     cluster.online("leaving")
