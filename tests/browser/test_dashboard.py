@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -19,6 +20,7 @@ from tests.browser.visiting import (
     visiting,
 )
 from tests.e2e.cluster import Cluster, running, until
+from tests.e2e.relaying import relay
 
 SLOW = 20_000  # ms: a busy machine
 
@@ -234,6 +236,16 @@ def test_a_lost_connection_is_said_and_what_was_missed_comes(visit: Visit, clust
     ]
     visit.complaints[:] = [text for text in visit.complaints if not text.startswith("failed:")]
     until(lambda: len(cluster.get("devices?status=online")) >= 3, "the devices to be back")
+
+
+def test_it_works_through_an_api_that_relays(browser: Browser, cluster: Cluster, tmp_path: Path) -> None:
+    with relay(tmp_path / "elsewhere", cluster.gateway_port) as other, visiting(browser, cluster) as visit:
+        visit.origin = f"http://127.0.0.1:{other.port}"
+        visit.sign_in()
+        page = submit(visit, "echo through")
+        expect(page.locator("#output")).to_have_text("through\n", timeout=SLOW)
+        expect(page.locator(".lead")).to_contain_text("Succeeded", timeout=SLOW)
+        visit.was_clean()
 
 
 def test_everything_can_be_done_by_keyboard(visit: Visit) -> None:

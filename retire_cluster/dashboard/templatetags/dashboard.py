@@ -33,30 +33,21 @@ def span(seconds: float | None) -> str:
 
 @register.filter
 def ago(moment: datetime | None) -> SafeString | str:
-    """How long ago, with the moment itself for machines and for whoever points at it."""
-    if moment is None:
-        return ""
-    iso = moment.isoformat(timespec="seconds")
-    return format_html(
-        '<time datetime="{}" title="{} UTC" data-ago>{}</time>',
-        iso,
-        iso[:19].replace("T", " "),
-        words.ago(moment, db.now()),
-    )
+    """How long ago; the page's module has it grow older."""
+    return "" if moment is None else _time(moment, words.ago(moment, db.now()), "data-ago")
 
 
 @register.filter
 def clock(moment: datetime | None) -> SafeString | str:
     """The time of day, UTC; the page's module makes it the reader's own."""
-    if moment is None:
-        return ""
+    return "" if moment is None else _time(moment, f"{moment:%H:%M:%S}", "data-clock")
+
+
+def _time(moment: datetime, text: str, mark: str) -> SafeString:
+    """Words for a moment, with the moment itself for machines and for whoever points at it."""
     iso = moment.isoformat(timespec="seconds")
-    return format_html(
-        '<time datetime="{}" title="{} UTC" data-clock>{}</time>',
-        iso,
-        iso[:19].replace("T", " "),
-        f"{moment:%H:%M:%S}",
-    )
+    shown = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    return format_html('<time datetime="{}" title="{}" {}>{}</time>', iso, shown, mark, text)
 
 
 @register.filter
