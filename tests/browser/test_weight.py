@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.browser.visiting import Visit, add_operator, visiting
-from tests.e2e.cluster import Cluster, running
+from tests.e2e.cluster import Cluster, running, until
 
 # The most requests of a first visit: the page, its sheet, icon, htmx and modules. A WebSocket is none.
 FILES = 5  # style.css, icon.svg, htmx.js, live.js, page.js
@@ -20,7 +20,7 @@ MOST = {
     "/devices/attic/": 1 + FILES,
     "/tasks/": 1 + FILES,
     "/tasks/?status=failed": 1 + FILES,
-    "/tasks/ID/": 2 + FILES,  # output.js
+    "/tasks/ID/": 3 + FILES,  # output.js, and what it asks for
     "/submit/": 1 + FILES,
     "/add-device/": 1 + FILES,
     "/activity/": 1 + FILES,
@@ -116,6 +116,7 @@ def test_a_page_loads_few_files_of_its_own_host_and_each_once(
         first, weight = traffic.network, traffic.kilobytes
         traffic.clear()
         opened(visit, "/submit/" if path != "/submit/" else "/activity/")
+        another = traffic.network
         traffic.clear()
         opened(visit, path.replace("ID", task))
         again, later = traffic.network, traffic.kilobytes
@@ -124,4 +125,30 @@ def test_a_page_loads_few_files_of_its_own_host_and_each_once(
     print(f"{path:24}{len(first):4} requests {weight:8.1f} KB, later {len(again):2} {later:8.1f} KB")
     assert {urlsplit(url).netloc for url in first} == {urlsplit(visit.origin).netloc}
     assert len(first) <= MOST[path], first
+    assert set(another) & set(first) == set()
     assert [url for url in again if "/static/" in url] == []
+
+
+ALWAYS_SOMETHING = """
+    window.WebSocket = class {
+        static OPEN = 1;
+        readyState = 1;
+        constructor() { setInterval(() => this.onmessage({ data: '{"type": "task.running", "cursor": ""}' }), 5); }
+        close() {}
+    };
+"""
+
+
+def test_a_page_is_drawn_anew_while_events_never_pause(browser: Browser, cluster: Cluster) -> None:
+    with visiting(browser, cluster) as visit:
+        drawn: list[str] = []
+        visit.page.add_init_script(ALWAYS_SOMETHING)
+        visit.page.on("request", lambda made: drawn.append(made.url) if "x-live" in made.headers else None)
+        page = visit.open("/tasks/")
+
+        def again() -> bool:
+            page.wait_for_timeout(50)  # the page's events arrive only while something of it is waited for
+            return len(drawn) > 1
+
+        until(again, "a second drawing", 30)
+        visit.was_clean()
