@@ -152,11 +152,13 @@ def select_rows(
     *,
     also: str = "",
     lock: Lock | Literal[""] = "",
+    index: str = "",
 ) -> list[tuple[Any, ...]]:
     """Rows, by id, whose fields are among the given values, as tuples of Python values.
 
     For the hot path only: composing such a statement takes Django ten times as long as running it. `also` is a
-    further condition in constant SQL; `lock` takes row locks on Postgres (on SQLite the transaction is the lock).
+    further condition in constant SQL; `lock` takes row locks on Postgres (on SQLite the transaction is the lock);
+    `index` is the one SQLite is to use.
     """
     if not all(among.values()):
         return []
@@ -164,7 +166,10 @@ def select_rows(
     if len(values) > MAX_VALUES:
         ordered = sorted(values)  # so that locks are taken by id across the parts as well
         parts = (ordered[start : start + MAX_VALUES] for start in range(0, len(ordered), MAX_VALUES))
-        found = [select_rows(model, columns, {**among, name: part}, also=also, lock=lock) for part in parts]
+        found = [
+            select_rows(model, columns, {**among, name: part}, also=also, lock=lock, index=index)
+            for part in parts
+        ]
         return [row for rows in found for row in rows]
     names, converters = _reader(model, columns)
     fields = [(model._meta.get_field(name), values) for name, values in among.items()]
@@ -173,7 +178,8 @@ def select_rows(
         f"{quote(_column(field))} IN ({', '.join(['%s'] * len(values))})" for field, values in fields
     ]
     conditions += [also] if also else []
-    sql = f"SELECT {names} FROM {quote(model._meta.db_table)} WHERE {' AND '.join(conditions)} ORDER BY id"  # noqa: S608 names come from the models
+    table = f"{quote(model._meta.db_table)} {indexed_by(index) if index else ''}"
+    sql = f"SELECT {names} FROM {table} WHERE {' AND '.join(conditions)} ORDER BY id"  # noqa: S608 names come from the models
     if lock and connection.vendor == "postgresql":
         sql += " FOR NO KEY UPDATE" + (" SKIP LOCKED" if lock == "skip" else "")
     with connection.cursor() as cursor:

@@ -152,6 +152,12 @@ FORMAT_MODULE_PATH = "retire_cluster.formats"
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # no collectstatic step
 WHITENOISE_AUTOREFRESH = DEBUG
+# Pages name each file with a hash of what is in it; what a sheet or script names itself may be a day old.
+WHITENOISE_MAX_AGE = 0 if DEBUG else 86_400  # seconds
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "retire_cluster.statics.VersionedStorage"},
+}
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
-from django.db.models import Count
+from django.db import connection
 from django.utils import timezone
 
 from devices.models import Device
@@ -14,12 +13,17 @@ from retire_cluster import db
 from retire_cluster.protocol.states import TaskStatus
 from tasks import reservations
 from tasks.models import Profile, Task
-from tasks.scheduling.feasibility import Check, Reason, checks
+from tasks.scheduling.feasibility import Check, Reason, checks, feasible
 from tasks.scheduling.planner import AVOID_S, DeviceView, has_room, reservation
 from tasks.scheduling.profiles import MB_PER_GB, ProfileKey, from_canonical
 
 MAX_EXPLAINED = 200
 MAX_MISFITS = 100  # profiles
+# What a device is judged by; another field would be a query for each device.
+_JUDGED_BY = (
+    "session", "slots", "task_types", "platform", "role", "tags", "cpu_count", "allocatable_memory_mb",
+    "storage_mb", "has_gpu", "has_internet", "online", "cordoned", "paused_reason",
+)  # fmt: skip
 MOMENT = timedelta(seconds=10)  # what starts in a moment has started by then
 
 
@@ -81,11 +85,13 @@ def queue_reasons(tasks: Sequence[Task]) -> dict[UUID, str]:
     if queued:
         devices = _devices()
         profiles = Profile.objects.in_bulk({task.profile_id for task in queued})
+        outlooks = {
+            profile_id: _outlook(from_canonical(row.task_type, row.requirements), devices)
+            for profile_id, row in profiles.items()
+        }
         for task in queued:
-            row = profiles[task.profile_id]
             waited = now - task.ready_at
-            profile = from_canonical(row.task_type, row.requirements)
-            reasons[task.id] = sentence(profile, devices, waited, avoids=task.avoid_device)
+            reasons[task.id] = _sentence(outlooks[task.profile_id], waited, task.avoid_device)
     for task in tasks:
         if task.status == TaskStatus.PENDING:
             reasons[task.id] = _backing_off(task, now)
@@ -116,8 +122,7 @@ def misfits() -> list[Misfit]:
 
     Looks at the MAX_MISFITS profiles with the most queued tasks.
     """
-    queued: Any = Task.objects.order_by().filter(status=TaskStatus.QUEUED).values_list("profile")
-    counts = dict(queued.annotate(count=Count("pk")).order_by("-count")[:MAX_MISFITS])
+    counts = _queued_by_profile()
     if not counts:
         return []
     devices = _devices()
@@ -126,9 +131,21 @@ def misfits() -> list[Misfit]:
     for profile_id, count in counts.items():
         row = rows[profile_id]
         profile = from_canonical(row.task_type, row.requirements)
-        if all(_failed(profile, device) for device in devices):
+        if not any(feasible(profile, device.view.signature) for device in devices):
             found.append(Misfit(row.task_type, count, sentence(profile, devices)))
     return found
+
+
+def _queued_by_profile() -> dict[int, int]:
+    """How many tasks wait, by profile, the most first. One query, from the queue's index alone."""
+    # SQLite would take the index on the status, and look up every queued task for its profile.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT profile_id, count(*) AS waiting FROM tasks_task {db.indexed_by('task_queue')}"  # noqa: S608 names are ours
+            " WHERE status = 'queued' GROUP BY profile_id ORDER BY waiting DESC LIMIT %s",
+            [MAX_MISFITS],
+        )
+        return dict(cursor.fetchall())
 
 
 def _nearness(judged: "Judged") -> tuple[int, bool, str]:
@@ -178,28 +195,50 @@ def sentence(
     avoids: str = "",
 ) -> str:
     """Why nothing has taken a queued task of this profile. Pure."""
-    known = list(devices)
+    return _sentence(_outlook(profile, list(devices)), waited, avoids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    """How a profile stands with the devices: found once for all tasks that share it.
+
+    `verdict` is the same for each of them; empty where there is room, which is then on `roomy`.
+    """
+
+    verdict: str
+    roomy: frozenset[str] = frozenset()
+    online: int = 0
+    usable: int = 0
+
+
+def _outlook(profile: ProfileKey, known: Sequence[Candidate]) -> _Outlook:
     if not known:
-        return "no device has joined the cluster yet"
-    fitting = [item for item in known if not _failed(profile, item)]
+        return _Outlook("no device has joined the cluster yet")
+    fitting = [item for item in known if feasible(profile, item.view.signature)]
     if not fitting:
-        return _nearest_miss(profile, known)
+        return _Outlook(_nearest_miss(profile, known))
     online = [item for item in fitting if item.online]
     if not online:
-        return f"{_devices_words(len(fitting))}, but {'it is' if len(fitting) == 1 else 'all are'} offline"
+        are = "it is" if len(fitting) == 1 else "all are"
+        return _Outlook(f"{_devices_words(len(fitting))}, but {are} offline")
     usable = [item for item in online if not item.cordoned and not item.paused]
     if not usable:
-        return _all_out_of_service(online)
-    roomy = {item.view.id for item in usable if has_room(profile, item.view)}
+        return _Outlook(_all_out_of_service(online))
+    roomy = frozenset(item.view.id for item in usable if has_room(profile, item.view))
     if not roomy:
-        return f"{_devices_words(len(usable))}, {'it is' if len(usable) == 1 else 'all are'} busy"
-    if roomy == {avoids} and len(online) > 1 and waited.total_seconds() < AVOID_S:
+        return _Outlook(f"{_devices_words(len(usable))}, {'it is' if len(usable) == 1 else 'all are'} busy")
+    return _Outlook("", roomy, len(online), len(usable))
+
+
+def _sentence(outlook: _Outlook, waited: timedelta, avoids: str) -> str:
+    if outlook.verdict:
+        return outlook.verdict
+    if outlook.roomy == {avoids} and outlook.online > 1 and waited.total_seconds() < AVOID_S:
         return f"only {avoids} has room, where it was lost or failed: others have {AVOID_S:.0f} s to take it"
+    room = f"{_devices_words(outlook.usable)} with room"
     if waited > MOMENT:
-        return (
-            f"{_devices_words(len(usable))} with room, perhaps held for an older task that needs more of it"
-        )
-    return f"{_devices_words(len(usable))} with room: it starts in a moment"
+        return f"{room}, perhaps held for an older task that needs more of it"
+    return f"{room}: it starts in a moment"
 
 
 def _all_out_of_service(devices: Sequence[Candidate]) -> str:
@@ -241,7 +280,7 @@ def _devices() -> list[Candidate]:
     taken = reservations.taken()
     return [
         _candidate(device, taken.get(device.id, reservations.NOTHING))
-        for device in Device.objects.filter(removed_at=None)
+        for device in Device.objects.members().only(*_JUDGED_BY)
     ]
 
 

@@ -13,8 +13,10 @@ from typing import Any
 from django.db.models import Count, F, Q
 from django.db.models.functions import TruncMinute
 
+from retire_cluster import db
 from retire_cluster.api.remembered import Remembered
 from retire_cluster.protocol.states import LIVE, TaskStatus
+from tasks.lifecycle import LIVE_ATTEMPT, LIVE_INDEX
 from tasks.models import Attempt, QueueSample, Task
 
 MAX_BARS = 600  # attempts in one picture
@@ -100,11 +102,21 @@ def _ended_since(first: datetime) -> dict[datetime, Counter[str]]:
 
 
 def bars(since: datetime, device_ids: Sequence[str] | None = None) -> list[Bar]:
-    """The attempts that ran at some time after `since`, the newest MAX_BARS of them. Two queries."""
+    """The attempts that ran at some time after `since`, the newest MAX_BARS of them. Two queries,
+    three for named devices."""
     mine = Q() if device_ids is None else Q(device_id__in=device_ids)
-    live = _rows(Attempt.objects.filter(mine, ~Q(state="ended")).order_by("-offered_at"))
+    live = _rows(_live(device_ids).order_by("-offered_at"))
     over = _rows(Attempt.objects.filter(mine, state="ended", ended_at__gte=since).order_by("-ended_at"))
     return [*live, *over]
+
+
+def _live(device_ids: Sequence[str] | None) -> Any:
+    """What is offered or runs. Named devices by the index on it: SQLite would walk over all they ever did."""
+    if device_ids is None:
+        return Attempt.objects.filter(~Q(state="ended"))
+    among = {"device_id": device_ids}
+    found = db.select_rows(Attempt, ("id",), among, also=LIVE_ATTEMPT, index=LIVE_INDEX)
+    return Attempt.objects.filter(pk__in=[attempt_id for (attempt_id,) in found])
 
 
 def _rows(attempts: Any) -> list[Bar]:

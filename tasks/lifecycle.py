@@ -21,6 +21,8 @@ from tasks.rules import AttemptRow, Step, TaskRow
 
 # Worded as in the condition of the live attempts' indexes: SQLite uses a partial index only then.
 LIVE_ATTEMPT = "NOT (state = 'ended')"
+# By name: SQLite would walk over all that a device ever did.
+LIVE_INDEX = "attempt_live_by_device"
 
 _TASK_COLUMNS = tuple(field.name for field in fields(TaskRow))
 _ATTEMPT_COLUMNS = tuple(field.name for field in fields(AttemptRow))
@@ -72,7 +74,7 @@ class Ledger:
 
     def load_live_of(self, device_ids: Iterable[str]) -> None:
         """Load every live attempt of the devices."""
-        self._load({"device_id": list(set(device_ids))}, also=LIVE_ATTEMPT)
+        self._load({"device_id": list(set(device_ids))}, also=LIVE_ATTEMPT, index=LIVE_INDEX)
 
     def load_tasks(self, ids: Iterable[UUID]) -> list[TaskRow]:
         """Load and lock tasks, by id; rows another transaction holds are left out."""
@@ -86,15 +88,22 @@ class Ledger:
             raise Task.DoesNotExist(f"there is no task {task_id}")
         return self._keep_task(_task_row(found[0]))
 
-    def _load(self, among: Mapping[str, Sequence[Any]], *, also: str = "", lock: Lock = "wait") -> None:
+    def _load(
+        self,
+        among: Mapping[str, Sequence[Any]],
+        *,
+        also: str = "",
+        lock: Lock = "wait",
+        index: str = "",
+    ) -> None:
         # Which tasks first, then the tasks in id order, then the attempts: one lock order everywhere.
-        task_ids = {row[0] for row in select_rows(Attempt, ("task_id",), among, also=also)}
+        task_ids = {row[0] for row in select_rows(Attempt, ("task_id",), among, also=also, index=index)}
         wanted = list(task_ids - self._tasks.keys())
         for values in select_rows(Task, _TASK_COLUMNS, {"id": wanted}, lock=lock):
             self._keep_task(_task_row(values))
         if not task_ids:
             return
-        for values in select_rows(Attempt, _ATTEMPT_COLUMNS, among, also=also, lock=lock):
+        for values in select_rows(Attempt, _ATTEMPT_COLUMNS, among, also=also, lock=lock, index=index):
             row = _attempt_row(values)
             if row.task_id in self._tasks:
                 self._keep_attempt(row)

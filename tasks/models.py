@@ -94,6 +94,10 @@ class Task(models.Model):
             models.Index(fields=["priority", "-created_at", "-id"], name="task_by_priority"),
             models.Index(fields=["task_type", "-created_at", "-id"], name="task_by_type"),
             models.Index(fields=["device_id", "-created_at", "-id"], name="task_by_device"),
+            # What ended lately, for figures of the last hour.
+            models.Index(
+                fields=["-finished_at"], condition=Q(finished_at__isnull=False), name="task_finished"
+            ),
             models.Index(
                 fields=["cancel_requested_at"],
                 condition=Q(status__in=["assigned", "running"], cancel_requested_at__isnull=False),

@@ -9,7 +9,6 @@ from clusterconfig import services as config
 from devices import presence, serializers
 from devices.models import Device
 from devices.presence import PresenceView
-from retire_cluster import db
 from retire_cluster.dashboard import pictures
 from tasks import reservations
 
@@ -84,14 +83,14 @@ def cards(devices: Sequence[Device]) -> list[Card]:
     return found
 
 
-def with_beats(found: Sequence[Card]) -> list[Card]:
+def with_beats(found: Sequence[Card], now: datetime) -> list[Card]:
     """The cards with their last heartbeats. One query, which reads long histories: for as many as a page shows."""
     seen = presence.latest([card.device.pk for card in found], with_history=True)
-    return [replace(card, beats=beats_of(card.device, seen.get(card.device.pk))) for card in found]
+    return [replace(card, beats=beats_of(card.device, seen.get(card.device.pk), now)) for card in found]
 
 
-def beats_of(device: Device, view: PresenceView | None) -> list[str]:
+def beats_of(device: Device, view: PresenceView | None, now: datetime) -> list[str]:
     """Whether a heartbeat came, interval by interval; unknown before the first one that is remembered."""
     every = timedelta(seconds=config.current().heartbeat.interval)
     heard = [datetime.fromisoformat(sample["timestamp"]) for sample in view.history] if view else []
-    return pictures.beats(heard, now=db.now(), every=every, known_since=device.disconnected_at)
+    return pictures.beats(heard, now=now, every=every, known_since=device.disconnected_at)

@@ -13,6 +13,8 @@ from tasks.history import Bar, Depth
 WIDTH, HEIGHT = 600.0, 100.0
 MINUTE = timedelta(minutes=1)
 BEATS = 30
+BEAT_HEIGHT = 16
+BEAT_TOPS = {"ok": 0, "miss": 10, "unknown": 13}
 THINNEST = 0.4  # percent of a row
 # In the order in which they are stacked. Lost and returned attempts are not the task's fault.
 OUTCOMES = ("success", "failed", "timeout", "cancelled", "lost", "returned")
@@ -142,14 +144,24 @@ def beats(
     """The last BEATS intervals, oldest first: `ok`, `miss`, or `unknown` before anything was recorded."""
     times = sorted(heard)
     oldest = min([*times[:1], *([known_since] if known_since else [])], default=None)
+    came = {(now - at) // every for at in times if at <= now}  # 0 is the interval that ends now
     found = []
-    for number in range(BEATS, 0, -1):
-        start, end = now - number * every, now - (number - 1) * every
-        if any(start < at <= end for at in times):
+    for number in reversed(range(BEATS)):
+        if number in came:
             found.append("ok")
         else:
+            start = now - (number + 1) * every
             found.append("miss" if oldest is not None and start > oldest else "unknown")
     return found
+
+
+def beat_paths(found: Sequence[str]) -> list[tuple[str, str]]:
+    """What draws the intervals, a path for each kind: a page with a fleet on it has hundreds of them."""
+    paths: dict[str, str] = {}
+    for number, kind in enumerate(found):
+        top = BEAT_TOPS[kind]
+        paths[kind] = f"{paths.get(kind, '')}M{10 * number} {top}h8V{BEAT_HEIGHT}h-8z"
+    return list(paths.items())
 
 
 def nice(value: float) -> float:

@@ -8,6 +8,7 @@ from django.shortcuts import render
 
 from clusterconfig.keys import Scope
 from devices.models import Device
+from retire_cluster import db
 from retire_cluster.dashboard import access, words
 from retire_cluster.events import position
 from retire_cluster.events.frames import Cursor
@@ -34,6 +35,7 @@ def show(
     cursor: Cursor = request.META[access.CURSOR]
     around = {
         "cursor": cursor,
+        "now": db.now(),
         "parts": ",".join(f"#{part}" for part in ("strip", "nav-counts", *parts)),
         "topics": topics,
         "live_task": task_id,

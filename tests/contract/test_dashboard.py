@@ -265,7 +265,7 @@ MOST = {
     "/": 25,
     "/devices/": 13,
     "/devices/?view=table": 11,
-    "/devices/device-0/": 16,
+    "/devices/device-0/": 17,
     "/tasks/": 10,
     "/submit/": 9,
     "/add-device/": 8,

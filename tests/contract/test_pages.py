@@ -9,6 +9,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection
+from django.templatetags.static import static
 from django.test import Client
 from django.urls import reverse
 
@@ -112,6 +113,20 @@ def test_the_style_sheet_is_served(client: Client) -> None:
     assert answer.status_code == 200
     assert b"--accent" in b"".join(answer.streaming_content)  # type: ignore[attr-defined]  # a file's answer
     answer.close()
+
+
+def test_a_browser_may_keep_files_whose_addresses_change_with_them(client: Client) -> None:
+    page = client.get("/", headers=HTML).content.decode()
+    files = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
+
+    assert files
+    for file in files:
+        answer = client.get(file, headers={"Host": "localhost"})
+        assert (answer.status_code, answer["Cache-Control"]) == (200, "max-age=86400, public"), file
+        assert answer["ETag"] or answer["Last-Modified"], file
+        assert re.search(r"\?v=[0-9a-f]{12}$", file), file
+        answer.close()
+    assert "?" not in static("retire_cluster/none.js")
 
 
 def test_only_the_pages_of_the_api_have_the_looser_policy(api: Api) -> None:

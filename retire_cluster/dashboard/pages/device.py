@@ -46,7 +46,7 @@ def device(request: HttpRequest, device_id: str) -> HttpResponse:
         parts=("about", "charts", "attempts"),
         topics="device,task",
         card=card,
-        beats=fleet.beats_of(row, view),
+        beats=fleet.beats_of(row, view, now),
         heartbeats=view.heartbeats if view else 0,
         stream=pictures.stream(history.bars(now - HOUR, [row.pk]), since=now - HOUR, until=now).get(
             row.pk, []

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 
 from devices.filters import DeviceFilter
 from devices.models import Device
+from retire_cluster import db
 from retire_cluster.dashboard import filtering, fleet
 from retire_cluster.dashboard.access import page
 from retire_cluster.dashboard.shell import show
@@ -19,7 +20,7 @@ VIEWS = ("cards", "table")
 @page
 def devices(request: HttpRequest) -> HttpResponse:
     """Those the filters in the address leave, by name."""
-    members = Device.objects.members()
+    members = Device.objects.members().for_list()
     found, problems = filtering.apply(DeviceFilter, request, members.order_by("id"))
     search = request.GET.get("q", "").strip()[:64]
     if search:
@@ -34,7 +35,7 @@ def devices(request: HttpRequest) -> HttpResponse:
         topics="device,task",
         status=400 if problems else 200,
         problems=problems,
-        cards=cards if view == "table" else fleet.with_beats(cards),
+        cards=cards if view == "table" else fleet.with_beats(cards, db.now()),
         paged=paged,
         view=view if view in VIEWS else "cards",
         views=VIEWS,

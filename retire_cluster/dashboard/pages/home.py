@@ -32,7 +32,7 @@ PARTS = ("stats", "attention", "stream", "charts", "recent", "fleet")
 def overview(request: HttpRequest) -> HttpResponse:
     """The cluster at a glance."""
     now = db.now()
-    devices = list(Device.objects.members().newest())
+    devices = list(Device.objects.members().for_list().newest())
     cards = fleet.cards(devices)
     shown = _interesting(cards)[:CARDS]
     notes = attention.notes(cards, explain.misfits())
@@ -51,7 +51,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         throughput=_throughput(now),
         queue=_queue(now),
         tasks=Task.objects.newest().for_list()[:NEWEST],
-        cards=fleet.with_beats(shown),
+        cards=fleet.with_beats(shown, now),
         more_cards=max(0, len(cards) - CARDS),
         device_count=len(cards),
         member_devices=len(cards),

@@ -1,17 +1,17 @@
 """What the dashboard's templates need: times, chips, links that keep the filters."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from django import template
 from django.http import QueryDict
 from django.urls import NoReverseMatch, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from retire_cluster import db
-from retire_cluster.dashboard import words
+from retire_cluster.dashboard import pictures, words
 from retire_cluster.protocol import jsontext
 
 register = template.Library()
@@ -32,9 +32,9 @@ def span(seconds: float | None) -> str:
 
 
 @register.filter
-def ago(moment: datetime | None) -> SafeString | str:
-    """How long ago; the page's module has it grow older."""
-    return "" if moment is None else _time(moment, words.ago(moment, db.now()), "data-ago")
+def ago(moment: datetime | None, now: datetime) -> SafeString | str:
+    """How long ago it is now; the page's module has it grow older."""
+    return "" if moment is None else _time(moment, words.ago(moment, now), "data-ago")
 
 
 @register.filter
@@ -113,6 +113,19 @@ def pretty(text: str) -> str:
         return json.dumps(jsontext.loads(text), indent=2, ensure_ascii=False)
     except ValueError:
         return text
+
+
+@register.simple_tag
+def beats_drawn(beats: Sequence[str]) -> SafeString:
+    """The heartbeats' paths."""
+    return format_html_join("", '<path class="{}" d="{}"/>', pictures.beat_paths(beats))
+
+
+@register.simple_tag
+def beats_summary(beats: Sequence[str]) -> str:
+    """What they say to somebody who does not see them."""
+    known = len(beats) - beats.count("unknown")
+    return f"{beats.count('ok')} of the last {known} came" if known else "none is known"
 
 
 @register.inclusion_tag("dashboard/parts/tree.html")

@@ -1,4 +1,4 @@
-"""A list of tasks over a table of 100,000: what it asks of the database, and that nothing reads the whole table.
+"""Lists and pages over 100,000 tasks: what they ask of the database, and that nothing reads a whole table.
 
 Plans are looked at, not times. On Postgres they depend on statistics, so the table is analysed as autovacuum does.
 """
@@ -15,11 +15,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from devices.models import Device, Presence
 from retire_cluster.api import pagination
 from retire_cluster.postgres import waits
-from tasks import placement, statistics, sweep
-from tasks.models import Profile, Task
-from tests.factories import START
+from tasks import history, placement, statistics, sweep
+from tasks.models import Attempt, Profile, Task
+from tests.factories import START, make_device
 
 pytestmark = pytest.mark.django_db
 
@@ -45,6 +46,17 @@ _ROWS = f"""
         CASE WHEN n > {TASKS - QUEUED - RUNNING} THEN NULL ELSE {{created}} END, 1, {{profile}}, ''
     FROM {{numbers}}
 """
+# One for each task that was given to a device; the leases end a minute after START.
+_ATTEMPTS = """
+    INSERT INTO tasks_attempt (
+        id, task_id, round, no, device_id, session, state, outcome, reason, slots, memory_mb, storage_mb,
+        lease_until, offered_at, accepted_at, ended_at, error_code, error_message, error_traceback, late)
+    SELECT id, id, 1, 1, device_id, 1,
+        CASE WHEN status = 'running' THEN 'running' ELSE 'ended' END,
+        CASE WHEN status = 'running' THEN '' ELSE status END,
+        '', 1, 0, 0, '2026-01-01 12:01:00', created_at, created_at, finished_at, '', '', '', ''
+    FROM tasks_task WHERE status <> 'queued'
+"""
 _SQLITE = {
     "id": "printf('%012x%020x', n, n)",
     "created": "datetime('2026-01-01 12:00:00', '+' || n || ' seconds')",
@@ -68,11 +80,15 @@ def _a_day_s_tasks(django_db_setup: None, django_db_blocker: Any) -> Iterator[No
         words = _SQLITE if connection.vendor == "sqlite" else _POSTGRES
         # As long as a migration may take: other tests have set the limit of a process that serves.
         with waits.at_most(100), connection.cursor() as cursor:
+            for number in range(EVERY["devices"]):
+                make_device(f"device-{number}", metrics={"cpu_percent": 1.0})
             cursor.execute(_ROWS.format(**words, profile=profile.pk))
+            cursor.execute(_ATTEMPTS)
             if connection.vendor == "postgresql":
-                cursor.execute("VACUUM ANALYZE tasks_task")
+                cursor.execute("VACUUM ANALYZE tasks_task, tasks_attempt")
         yield
-        Task.objects.all()._raw_delete("default")
+        for model in (Attempt, Task, Presence, Device):
+            model._default_manager.all()._raw_delete("default")
         profile.delete()
 
 
@@ -80,6 +96,7 @@ def _a_day_s_tasks(django_db_setup: None, django_db_blocker: Any) -> Iterator[No
 def _nothing_remembered() -> None:
     pagination.totals.forget()
     statistics.forget_cached()
+    history.forget_cached()
 
 
 def ask(query: str) -> Any:
@@ -103,11 +120,11 @@ def plan(sql: str) -> list[str]:
         return [str(row[-1]) for row in cursor.fetchall()]
 
 
-def reads_the_table(steps: list[str]) -> list[str]:
-    """The steps that go through the tasks without an index."""
+def reads_the_table(steps: list[str], table: str = "tasks_task") -> list[str]:
+    """The steps that go through the tasks, or another table, without an index."""
     if connection.vendor == "sqlite":
-        return [step for step in steps if "tasks_task" in step and " INDEX " not in step]
-    return [step for step in steps if "Seq Scan on tasks_task" in step]
+        return [step for step in steps if table in step and " INDEX " not in step]
+    return [step for step in steps if f"Seq Scan on {table}" in step]
 
 
 def sorts(steps: list[str]) -> list[str]:
@@ -244,3 +261,54 @@ def test_looking_for_work_uses_the_queue_s_own_index() -> None:
     assert tables
     assert [step for step in tables if "task_queue" not in step] == []
     assert [step for item in queries for step in reads_the_table(plan(item["sql"]))] == []
+
+
+# --- the dashboard --------------------------------------------------------------------------------------------
+
+PAGES = [
+    "/",
+    "/devices/",
+    "/devices/?view=table",
+    "/devices/device-3/",
+    "/tasks/",
+    "/tasks/?status=queued",
+    "/tasks/?status=failed",
+    "/tasks/?device_id=device-3",
+    "/tasks/ID/",
+    "/submit/",
+    "/activity/",
+]
+LIVE = "NOT (state = 'ended')"
+FEW = 6  # moments a page asks the database's clock for
+
+
+def page(path: str) -> list[str]:
+    """What a page asks of the database but for the counts of all tasks, which have a test of their own."""
+    statistics.queue_stats()
+    if "ID" in path:
+        path = path.replace("ID", str(Task.objects.filter(status="queued").latest("created_at").pk))
+    with CaptureQueriesContext(connection) as queries:
+        answer = Client(SERVER_NAME="localhost", headers={"Accept": "text/html"}).get(path)
+    assert answer.status_code == 200, answer.content[:500]
+    return [item["sql"] for item in queries if "SAVEPOINT" not in item["sql"]]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_reads_no_table(path: str) -> None:
+    asked = page(path)
+    clock = [sql for sql in asked if "clock_timestamp" in sql]
+    steps = [step for sql in asked if sql not in clock for step in plan(sql)]
+
+    assert reads_the_table(steps) == []
+    assert reads_the_table(steps, "tasks_attempt") == []
+    assert len(clock) <= FEW
+
+
+@pytest.mark.parametrize("path", ["/", "/devices/", "/devices/device-3/"])
+def test_what_runs_is_found_without_what_ever_ran(path: str) -> None:
+    """SQLite would rather walk over all attempts of the devices asked about. Placement asks the same."""
+    live = [sql for sql in page(path) if LIVE in sql.replace('"', "").replace("tasks_attempt.", "")]
+    steps = [step for sql in live for step in plan(sql) if "tasks_attempt" in step]
+
+    assert steps
+    assert [step for step in steps if "attempt_by_device" in step] == []

@@ -4,8 +4,9 @@
    all parts; htmx puts them in place by their ids. */
 
 const LEAST_MS = 400; // between two drawings
+const REST = 9; // times as long as a drawing took: where much happens, pages take a tenth of the server's time at most
 const SILENCE_MS = 40_000; // the server says something every 15 s
-const LONGEST_MS = 15_000; // between two tries to connect
+const LONGEST_MS = 15_000; // between two tries to connect, or two drawings
 const CLOSED_TO_US = new Set([4401, 4403]);
 
 const { cursor, topics, task } = document.body.dataset;
@@ -22,6 +23,8 @@ let due = 0;
 let drawing = false;
 let again = false;
 let drawnAt = 0;
+let beganAt = 0;
+let rest = LEAST_MS;
 
 function address() {
   const url = new URL("/ws", location.href);
@@ -78,17 +81,20 @@ function draw() {
     again = true;
     return;
   }
-  clearTimeout(due);
+  if (due) return; // not put off by what comes meanwhile: on a busy cluster something always does
   due = setTimeout(() => {
+    due = 0;
     drawing = true;
     again = false;
+    beganAt = Date.now();
     window.htmx.trigger(refresher, "refresh");
-  }, Math.max(30, drawnAt + LEAST_MS - Date.now()));
+  }, Math.max(30, drawnAt + rest - Date.now()));
 }
 
 function drawn() {
   drawing = false;
   drawnAt = Date.now();
+  rest = Math.min(LONGEST_MS, Math.max(LEAST_MS, REST * (drawnAt - beganAt)));
   if (again) draw();
 }
 
