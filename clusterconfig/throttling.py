@@ -14,18 +14,21 @@ from django.http import HttpRequest, HttpResponse
 
 from clusterconfig import authentication
 from clusterconfig.keys import KeyHolder, KeyRefusedError
+from retire_cluster import fallback
 from retire_cluster.api import client, rates
-from retire_cluster.api.envelope import error_response
 from retire_cluster.api.errors import ErrorCode, Failure
 from retire_cluster.credentials import digest
 
 API_PREFIX = "/api/v1"
+SUBMIT_FORM = "/submit"  # what it does is what POST /api/v1/tasks does
 MAX_PROVEN = 10_000  # keys remembered as right, with the address they came from
 _making = threading.Lock()
 
 
 class RateLimitMiddleware:
     """Counts each call under /api/v1 once, refuses what is too much, and tells every client what is left.
+
+    The dashboard's form that submits counts as the call it stands for.
 
     A member of staff at the operators' pages is not counted. Wrong keys count against their address.
     """
@@ -39,7 +42,7 @@ class RateLimitMiddleware:
             response: HttpResponse = self._get_response(request)
             return response
         if verdict.refused is not None:
-            return _with_headers(error_response(request, _too_many(verdict.refused)), verdict)
+            return _with_headers(fallback.refusal(request, _too_many(verdict.refused)), verdict)
         return _with_headers(self._get_response(request), verdict)
 
 
@@ -63,8 +66,7 @@ def _store(redis_url: str) -> rates.Store:
 def _judge(request: HttpRequest) -> rates.Verdict | None:
     """The call counted; None where there is no limit."""
     default = rates.parse(settings.RATE_LIMITS)
-    path = request.path_info
-    if not default or not (path == API_PREFIX or path.startswith(API_PREFIX + "/")):
+    if not default or not _is_counted(request):
         return None
     offered = authentication.offered_keys(request)
     if offered:
@@ -73,6 +75,13 @@ def _judge(request: HttpRequest) -> rates.Verdict | None:
     if user is not None and user.is_staff:
         return None
     return store().hit(f"user:{user.pk}" if user else _by_address(request), default)
+
+
+def _is_counted(request: HttpRequest) -> bool:
+    path = request.path_info
+    if path == API_PREFIX or path.startswith(API_PREFIX + "/"):
+        return True
+    return request.method == "POST" and path.rstrip("/") == SUBMIT_FORM
 
 
 def _judge_key(

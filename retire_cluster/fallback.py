@@ -48,13 +48,34 @@ def _is_page(path: str) -> bool:
         return False
 
 
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """For a form that is older than the session, such as one left open while somebody signed in elsewhere."""
+    message = (
+        "this form is older than your sign-in: go back, copy what you wrote, reload the page, send it again"
+    )
+    return refusal(request, Failure(403, ErrorCode.FORBIDDEN, message))
+
+
+def refusal(request: HttpRequest, failure: Failure) -> HttpResponse:
+    """A page for somebody who was looking at pages, else the API's envelope."""
+    return _page(failure) if _wants_page(request) else error_response(request, failure)
+
+
+def _wants_page(request: HttpRequest) -> bool:
+    is_api = request.path.startswith(("/api/", "/health"))
+    return not is_api and "text/html" in request.headers.get("Accept", "")
+
+
+def _page(failure: Failure) -> HttpResponse:
+    page = render_to_string("problem.html", {"status": failure.status, "message": failure.message})
+    return HttpResponse(page, status=failure.status, headers=dict(failure.headers))
+
+
 def _answer(request: HttpRequest, failure: Failure) -> HttpResponse:
     if request.path.startswith(("/api/", "/health")):
         return error_response(request, failure)
-    if "text/html" in request.headers.get("Accept", ""):
-        context = {"status": failure.status, "message": failure.message}
-        page = render_to_string("problem.html", context)
-        return HttpResponse(page, status=failure.status, headers=dict(failure.headers))
+    if _wants_page(request):
+        return _page(failure)
     text = f"{failure.status}: {failure.message}\n"
     headers = dict(failure.headers)
     return HttpResponse(

@@ -14,9 +14,9 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse
 from rest_framework.response import Response
 
-from retire_cluster import hosts, logs
+from retire_cluster import fallback, hosts, logs
 from retire_cluster.api import bodies, client, traffic
-from retire_cluster.api.envelope import REQUEST_ID, error_response
+from retire_cluster.api.envelope import REQUEST_ID
 from retire_cluster.api.errors import ErrorCode, Failure
 from retire_cluster.api.exceptions import body_too_large
 from retire_cluster.api.pending import MAX_WSGI_WAIT_S, Pending, pending_of
@@ -59,7 +59,7 @@ class RequestMiddleware:
     def _answer(self, request: HttpRequest) -> HttpResponse:
         most = bodies.limit(request.path)
         if bodies.declared(request.META.get("CONTENT_LENGTH") or "") > most:
-            return error_response(request, body_too_large(most))
+            return fallback.refusal(request, body_too_large(most))
         response: HttpResponse = self._get_response(request)
         return response
 
@@ -144,7 +144,7 @@ class HostMiddleware:
             return response
         reason = "this host name is not allowed; add it to RETIRE_CLUSTER_ALLOWED_HOSTS on the server"
         details = {"field": "Host", "reason": reason}
-        return error_response(request, Failure(400, ErrorCode.VALIDATION_ERROR, reason, details))
+        return fallback.refusal(request, Failure(400, ErrorCode.VALIDATION_ERROR, reason, details))
 
 
 class StrictSessionMiddleware(SessionMiddleware):
@@ -174,7 +174,7 @@ class CrossSiteMiddleware:
                 "a page of another site may not do this; allow its origin with RETIRE_CLUSTER_ALLOWED_ORIGINS"
             )
             details = {"field": "Origin", "reason": message}
-            return error_response(request, Failure(403, ErrorCode.FORBIDDEN, message, details))
+            return fallback.refusal(request, Failure(403, ErrorCode.FORBIDDEN, message, details))
         response: HttpResponse = self._get_response(request)
         return _with_cors(response, origin) if allowed else response
 

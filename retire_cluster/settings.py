@@ -80,6 +80,7 @@ MIDDLEWARE = [
 ]
 
 AUTHENTICATION_BACKENDS = ["clusterconfig.backends.PasswordBackend"]
+CSRF_FAILURE_VIEW = "retire_cluster.fallback.csrf_failure"
 CSRF_TRUSTED_ORIGINS = [origin for origin in ALLOWED_ORIGINS if "://" in origin]
 ROOT_URLCONF = "retire_cluster.urls"
 WSGI_APPLICATION = "retire_cluster.api.wsgi.app"

@@ -5,9 +5,10 @@ import traceback
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404
+from django.http.multipartparser import MultiPartParserError
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -48,8 +49,9 @@ def from_exception(exc: BaseException) -> Failure:
         return Failure(403, ErrorCode.FORBIDDEN, str(exc) or "this is not allowed")
     if isinstance(exc, RequestDataTooBig):
         return body_too_large(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
-    if isinstance(exc, SuspiciousOperation):
-        return Failure(400, ErrorCode.VALIDATION_ERROR, "the request is malformed")
+    if isinstance(exc, (SuspiciousOperation, BadRequest, MultiPartParserError)):
+        words = str(exc) if isinstance(exc, BadRequest) else ""
+        return Failure(400, ErrorCode.VALIDATION_ERROR, words or "the request is malformed")
     if isinstance(exc, (OperationalError, InterfaceError)) or db.stood_still(exc):
         logger.error("database unavailable: %s", exc, extra={"action": "database"})
         return unavailable(disk.words(settings.DATA_DIR, exc) if disk.is_refusal(exc) else DATABASE_AWAY)

@@ -12,9 +12,8 @@ from typing import Any, Concatenate, ParamSpec
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
@@ -26,12 +25,15 @@ from rest_framework.request import Request
 from clusterconfig import permissions
 from clusterconfig import services as config
 from clusterconfig.keys import Scope
+from retire_cluster import fallback
+from retire_cluster.api.errors import ErrorCode, Failure
 from retire_cluster.events import position
 from retire_cluster.protocol.tasktypes import HARMLESS_TYPES
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
 SIGN_IN = "dashboard:sign-in"
+SESSION_ENDED = "your session has ended: sign in in another tab, come back here with the Back button, and send the form again"
 CURSOR = "retire_cluster.cursor"
 """Key in META: where the stream of events was before anything else was read for the page."""
 
@@ -96,7 +98,7 @@ def back(request: HttpRequest, otherwise: str = "dashboard:overview") -> HttpRes
     """To the page the button stood on, as its form says in `next`."""
     wanted = request.POST.get("next", "")
     local = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, request.is_secure())
-    return redirect(wanted if local else reverse(otherwise))
+    return HttpResponseRedirect(wanted if wanted.startswith("/") and local else reverse(otherwise))
 
 
 def _readable(view: View[P]) -> View[P]:
@@ -104,6 +106,7 @@ def _readable(view: View[P]) -> View[P]:
     def answer(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         if settings.AUTH == "all" and not request.user.is_authenticated:
             return _to_sign_in(request)
+        _refuse_nul(request)
         request.META[CURSOR] = position.end(config.stream())
         return view(request, *args, **kwargs)
 
@@ -117,14 +120,28 @@ def _scoped(view: View[P], scope: Scope) -> View[P]:
             return _to_sign_in(request)
         if not may(request, scope):
             raise PermissionDenied(f"your account lacks the right {scope.value!r}; ask an administrator")
+        _refuse_nul(request)
         request.META[CURSOR] = position.end(config.stream())
         return view(request, *args, **kwargs)
 
     return answer
 
 
+def _refuse_nul(request: HttpRequest) -> None:
+    """Nothing here may hold the NUL character, and PostgreSQL would refuse it with a server error."""
+    for given in (request.GET, request.POST):
+        for name, values in given.lists():
+            if any("\0" in text for text in (name, *values)):
+                raise BadRequest(f"{name[:40]!r} holds the NUL character")
+
+
 def _to_sign_in(request: HttpRequest) -> HttpResponse:
     """A page is come back to after signing in; a button cannot be pressed by an address, its page can."""
+    if "HX-Request" in request.headers:  # a part of a page: it must not get a whole one
+        return HttpResponse(SESSION_ENDED, status=401, content_type="text/plain; charset=utf-8")
+    if request.method == "POST" and "next" not in request.POST and settings.AUTH == "all":
+        # What was filled in is still in the browser's history.
+        return fallback.refusal(request, Failure(401, ErrorCode.UNAUTHORIZED, SESSION_ENDED))
     target: Any = (
         request.get_full_path() if request.method in ("GET", "HEAD") else request.POST.get("next", "/")
     )

@@ -1,12 +1,15 @@
 """The API's filters on a page: what is wrong with an address is said there, and nothing is lost."""
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict
 
 from retire_cluster.api.errors import ApiError, FieldError
+
+T = TypeVar("T")
 
 
 def apply(
@@ -24,6 +27,11 @@ def apply(
         for name, messages in filterset.form.errors.items()
         for message in messages
     ]
+
+
+def whole(text: str, *, otherwise: T) -> int | T:
+    """The whole number somebody wrote; what is none, or is far too long to be one, is something else."""
+    return int(text) if re.fullmatch(r"\s*-?[0-9]{1,12}\s*", text, re.ASCII) else otherwise
 
 
 def problems_of(error: ApiError) -> list[FieldError]:

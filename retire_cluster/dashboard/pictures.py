@@ -78,7 +78,8 @@ def stream(bars: Iterable[Bar], *, since: datetime, until: datetime) -> dict[str
 def throughput(ended: Mapping[datetime, Counter[str]], *, since: datetime, until: datetime) -> Chart:
     """A column for each minute, its outcomes stacked."""
     minutes = _minutes(since, until)
-    top = nice(max((ended[minute].total() for minute in minutes if minute in ended), default=0))
+    most = max((ended[minute].total() for minute in minutes if minute in ended), default=0)
+    top = nice(most)
     wide = WIDTH / max(1, len(minutes))
     rects: list[Rect] = []
     for number, minute in enumerate(minutes):
@@ -88,7 +89,7 @@ def throughput(ended: Mapping[datetime, Counter[str]], *, since: datetime, until
             if count:
                 high = HEIGHT * count / top
                 base -= high
-                label = f"{minute:%H:%M}: {count} {outcome}"
+                label = f"{minute:%H:%M} UTC: {count} {outcome}"
                 rects.append(
                     Rect(
                         round(number * wide + 0.5, 2),
@@ -100,7 +101,7 @@ def throughput(ended: Mapping[datetime, Counter[str]], *, since: datetime, until
                     )
                 )
     total = sum(count.total() for count in ended.values())
-    return Chart(top, rects=rects, summary=f"{total:,} attempts ended, at most {top:g} a minute")
+    return Chart(top, rects=rects, summary=f"{total:,} attempts ended, at most {most:,} a minute")
 
 
 def queue(depths: Sequence[Depth], now: Depth, *, since: datetime) -> Chart:

@@ -102,7 +102,9 @@ def _value(entry: Entry, text: str) -> Any:
     if entry.kind not in (JSON, NUMBER):
         return text.replace("\r\n", "\n")  # as browsers send the lines of a field
     try:
-        return jsontext.loads(text)
+        value = jsontext.loads(text)
+        jsontext.check_value(value)
     except ValueError as error:
         what = "a number" if entry.kind == NUMBER else f"JSON ({error})"
         raise Unreadable(f"payload.{entry.name}", f"must be {what}") from None
+    return value

@@ -45,6 +45,7 @@ urlpatterns = [
     path("tasks/cancel/", tasks.cancel, name="cancel"),
     path("tasks/retry/", tasks.retry, name="retry"),
     path("tasks/<uuid:task_id>/", task.task, name="task"),
+    path("tasks/<uuid:task_id>/output/", task.printed, name="output"),
     path("submit/", submit.submit, name="submit"),
     path("submit/matches/", submit.matches, name="matches"),
     # Not below devices/: a device may be called "add".

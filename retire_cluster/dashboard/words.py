@@ -1,7 +1,7 @@
 """States, times and events in words for people. Pure."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -55,6 +55,13 @@ def ago(moment: datetime, now: datetime) -> str:
 def counted(count: int, noun: str, plural: str = "") -> str:
     """`1 device`, `3 devices`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {plural or noun + 's'}"
+
+
+def listed(items: Iterable[str], most: int = 20) -> str:
+    """`a, b, c and 7 more`; each at most 60 characters long."""
+    known = [item if len(item) <= 60 else f"{item[:59]}…" for item in items]
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return ", ".join(known[:most]) + more
 
 
 def tale(text: str) -> Tale:

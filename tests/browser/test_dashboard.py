@@ -205,6 +205,7 @@ def test_settings_are_saved_and_keys_made(visit: Visit, cluster: Cluster) -> Non
     key = page.locator("#new-key").inner_text()
     picture(page, "settings-new-key")
     assert cluster.api.get("/api/v1/tasks", headers={"X-API-Key": key}).status_code == 200
+    page.locator("tr", has_text="a script").get_by_text("Revoke", exact=True).click()
     page.get_by_role("button", name="Revoke a script").click()
     expect(page.locator(".messages")).to_contain_text("opens nothing any more")
     assert cluster.api.get("/api/v1/tasks", headers={"X-API-Key": key}).status_code == 401

@@ -36,6 +36,7 @@ TABLE = {
     ("POST", "devices/{}/remove"): "operator's button",
     ("GET", "tasks"): "page",
     ("GET", "tasks/{}"): "page",
+    ("GET", "tasks/{}/output"): "page",
     ("POST", "tasks/cancel"): "operator's button",
     ("POST", "tasks/retry"): "operator's button",
     ("GET", "submit"): "page",

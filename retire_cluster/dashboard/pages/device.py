@@ -15,7 +15,7 @@ from clusterconfig.models import AuditEntry
 from devices import operations, pings, presence
 from devices.models import Device
 from retire_cluster import db
-from retire_cluster.dashboard import access, fleet, pictures, words
+from retire_cluster.dashboard import access, filtering, fleet, pictures, words
 from retire_cluster.dashboard.access import Refusal, action, page
 from retire_cluster.dashboard.shell import show
 from tasks import history
@@ -43,7 +43,7 @@ def device(request: HttpRequest, device_id: str) -> HttpResponse:
     return show(
         request,
         "dashboard/device.html",
-        parts=("about", "charts", "attempts"),
+        parts=("actions", "about", "charts", "attempts"),
         topics="device,task",
         card=card,
         beats=fleet.beats_of(row, view, now),
@@ -79,7 +79,7 @@ def capabilities(row: Device) -> list[tuple[str, Any]]:
         ("Internet", row.has_internet),
         ("Machine", reported.get("machine") or reported.get("architecture")),
         ("Python", reported.get("python_version")),
-        ("Task types", ", ".join(map(str, row.task_types)) or None),
+        ("Task types", words.listed(map(str, row.task_types)) or None),
         ("Agent", row.agent_version or None),
         ("Address", row.ip_address or None),
         ("Joined", row.registered_at),
@@ -135,10 +135,10 @@ def uncordon(request: HttpRequest, device_id: str) -> HttpResponse:
 @action(Scope.OPERATE)
 def drain(request: HttpRequest, device_id: str) -> HttpResponse:
     """Have it run empty; with hours, what still runs then is requeued."""
-    hours = request.POST.get("hours", "0")
-    if not (hours.isdecimal() and int(hours) * 3600 <= operations.MAX_DRAIN_S):
+    hours = filtering.whole(request.POST.get("hours", "0"), otherwise=-1)
+    if not 0 <= hours * 3600 <= operations.MAX_DRAIN_S:
         raise Refusal(f"hours: must be a whole number from 0 to {operations.MAX_DRAIN_S // 3600}")
-    deadline_s = int(hours) * 3600 or None
+    deadline_s = hours * 3600 or None
     by = permissions.staff_actor(request)
     _do(
         device_id,

@@ -31,7 +31,7 @@ INSTALL = (
 @page
 def add_device(request: HttpRequest) -> HttpResponse:
     """How to add one; with `token`, how far the devices of that token have come."""
-    known = JoinToken.objects.filter(pk=request.GET.get("token", "")).first()
+    known = JoinToken.objects.filter(pk=request.GET.get("token", "")[:64]).first()
     return _page(request, known)
 
 
@@ -91,6 +91,7 @@ def _page(
         placeholder=joining.command(PLACEHOLDER, reached_as=host_name(request.get_host())),
         install=INSTALL,
         problems=problems or [],
+        given=request.POST,
         arrivals=_arrivals(token) if token else [],
         newest=[] if token else _newest(),
     )

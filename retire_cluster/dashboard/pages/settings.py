@@ -7,6 +7,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 
 from clusterconfig import keys, permissions, registry, tokens
 from clusterconfig import services as config
@@ -15,11 +16,12 @@ from clusterconfig.keys import Scope
 from clusterconfig.models import ApiKey, ConfigChange, JoinToken
 from clusterconfig.serializers import key_row, token_row
 from retire_cluster import db
-from retire_cluster.dashboard import access
+from retire_cluster.dashboard import access, filtering
 from retire_cluster.dashboard.access import Refusal, action, staff_form
 from retire_cluster.dashboard.shell import show
 
 CHANGES = 20
+UNITS = {"interval": ", seconds", "timeout": ", seconds", "reconnect_grace": ", seconds"}
 ROWS = 100  # keys or tokens
 
 
@@ -36,22 +38,24 @@ def _save(request: HttpRequest) -> HttpResponse:
     if name not in registry.SECTIONS:
         return _page(request, problems={"section": "there is no such section"}, status=400)
     given = {key: request.POST.get(f"{name}.{key}", "") for key in _keys(name)}
-    values = {key: int(text) if text.strip().lstrip("-").isdecimal() else text for key, text in given.items()}
-    version = request.POST.get("version", "")
+    values = {key: filtering.whole(text, otherwise=text) for key, text in given.items()}
+    version = filtering.whole(request.POST.get("version", ""), otherwise=None)
     try:
         config.change(
             name,
             values,
             actor=permissions.staff_actor(request),
             now=db.now(),
-            versions=[int(version)] if version.isdecimal() else None,
+            versions=None if version is None else [version],
         )
     except config.InvalidError as error:
         problems = {problem.field: problem.reason for problem in error.problems}
         return _page(request, problems=problems, given={name: given}, status=400)
     except config.StaleError:
-        reason = "somebody changed this section meanwhile; here is how it stands now"
-        return _page(request, problems={name: reason}, status=409)
+        reason = (
+            "somebody changed this section meanwhile; look at what you wrote, and save again to have it so"
+        )
+        return _page(request, problems={name: reason}, given={name: given}, status=409)
     messages.success(request, f"The section {name} was saved; the devices are told.")
     return redirect("dashboard:settings")
 
@@ -70,7 +74,7 @@ def _page(
         "dashboard/settings.html",
         topics="config",
         status=status,
-        refresh=request.path,
+        refresh=reverse("dashboard:settings"),
         sections=[
             _section(section, problems or {}, (given or {}).get(name, {}))
             for name, section in config.sections().items()
@@ -97,7 +101,7 @@ def _section(section: config.Section, problems: dict[str, str], given: dict[str,
         "entries": [
             {
                 "name": f"{section.name}.{item.name}",
-                "label": item.name.replace("_", " "),
+                "label": f"{item.name.replace('_', ' ')}{UNITS.get(item.name, '')}",
                 "value": given.get(item.name, section.values[item.name]),
                 "default": item.default,
                 "low": item.metadata["low"],

@@ -19,6 +19,7 @@ from retire_cluster.protocol.tasktypes import BUILTIN_TYPES
 from tasks import explain, idempotency, services, submissions
 from tasks.scheduling.profiles import ProfileKey
 
+CUSTOM_TYPES = 40  # that have a chip; others are reached by ?type=
 NUMBERS = (
     ("min_cpu_cores", "Processors, at least", "1"),
     ("min_memory_gb", "Memory in GB, at least", "0.1"),
@@ -77,13 +78,21 @@ def _submitted(request: HttpRequest, task_type: str) -> HttpResponse:
     # The form carries a number of its own: pressed twice, or sent again after a lost answer, it is one task.
     token = idempotency.token(
         client=actor.principal or f"address:{actor.address}",
-        key=request.POST.get("once", "") or str(uuid.uuid4()),
+        key=_once(request),
         endpoint="dashboard/submit",
         body=body,
     )
     [task] = services.submit([submission], actor=actor, token=token).tasks
     messages.success(request, f"Task {words.short_id(task.pk)} was submitted.")
     return redirect("dashboard:task", task.pk)
+
+
+def _once(request: HttpRequest) -> str:
+    """The form's own number; whatever else was sent for it is none."""
+    try:
+        return str(uuid.UUID(request.POST.get("once", "")))
+    except ValueError:
+        return str(uuid.uuid4())
 
 
 def _page(request: HttpRequest, task_type: str, problems: list[FieldError]) -> HttpResponse:
@@ -119,7 +128,7 @@ def _page(request: HttpRequest, task_type: str, problems: list[FieldError]) -> H
         losses=[item.value for item in DeviceLossPolicy],
         loss=given.get("on_device_loss", DeviceLossPolicy.REQUEUE.value),
         wants_open=any(field.startswith("requirements") for field in named),
-        once=given.get("once") or str(uuid.uuid4()),
+        once=_once(request),
         refusal=access.may_run(request, task_type),
         matches=_matches(request, task_type),
     )
@@ -135,7 +144,7 @@ def _chosen_type(request: HttpRequest) -> str:
 
 def _types() -> list[str]:
     offered = Device.objects.members().filter(online=True).offered_types().types
-    return [*BUILTIN_TYPES, *sorted(set(offered) - set(BUILTIN_TYPES))]
+    return [*BUILTIN_TYPES, *sorted(set(offered) - set(BUILTIN_TYPES))[:CUSTOM_TYPES]]
 
 
 def _entry(entry: tasktypes.Entry, given: Any, problems: list[FieldError]) -> dict[str, Any]:

@@ -6,40 +6,41 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import BadRequest
 from django.http import Http404, HttpRequest, HttpResponse
 
 from clusterconfig import permissions
 from clusterconfig.keys import Scope
 from retire_cluster import db
-from retire_cluster.dashboard import access, pictures, words
+from retire_cluster.api import envelope
+from retire_cluster.dashboard import access, filtering, pictures, words
 from retire_cluster.dashboard.access import page
 from retire_cluster.dashboard.shell import show
 from retire_cluster.protocol import jsontext
 from retire_cluster.protocol.states import TaskStatus
-from tasks import explain, output
+from tasks import explain, output, serializers
 from tasks.history import Bar
 from tasks.models import Attempt, Task
 from tasks.submissions import DEFAULT_TIMEOUT_S
 
+MOST_PIECES = 500  # in one answer
 PIECES = 200  # of output in the page; the module reads on from there
 EXPLAINED = 50  # devices
 DEFAULTS = {"timeout_seconds": DEFAULT_TIMEOUT_S, "max_retries": 0, "on_device_loss": "requeue"}
-MAX_TREE = 64 * 1024  # characters of a result that is drawn as a tree
+MAX_TREE = 32 * 1024  # characters of a result that is drawn as a tree
 
 
 @page
 def task(request: HttpRequest, task_id: UUID) -> HttpResponse:
     """Everything about it."""
-    row = Task.objects.filter(pk=task_id).first()
-    if row is None:
-        raise Http404(f"there is no task {task_id}")
+    row = _find(task_id)
     now = db.now()
     attempts = list(row.attempts.order_by("no"))
     deciding = next((attempt for attempt in attempts if attempt.pk == row.result_attempt), None)
     status = TaskStatus(row.status)
     reason = explain.queue_reasons([row]).get(row.pk, "")
     payload = permissions.shown_payload(access.caller(request), row.payload, row.submitted_by, row.task_type)
-    printed = output.read(row.pk, offset=0, limit=PIECES)
+    beginning = output.read(row.pk, offset=0, limit=PIECES)
     return show(
         request,
         "dashboard/task.html",
@@ -53,16 +54,37 @@ def task(request: HttpRequest, task_id: UUID) -> HttpResponse:
         can_retry=status.can_retry,
         can_cancel=not status.is_terminal and row.cancel_requested_at is None,
         attempts=_timeline(row, attempts, now),
-        printed=printed,
+        printed=beginning,
         result=_result(deciding),
         deciding=deciding,
-        payload=json.dumps(jsontext.loads(payload), indent=2, ensure_ascii=False),
+        payload=payload,
         waits=status in (TaskStatus.QUEUED, TaskStatus.PENDING),
         found=None if status.is_terminal else _explained(row),
         may_retry=_may_retry(request, row),
         curl=curl(request, row, payload),
         python=python(request, row, payload),
     )
+
+
+@page
+def printed(request: HttpRequest, task_id: UUID) -> HttpResponse:
+    """What the task printed from an offset on, as `GET tasks/{id}/logs` has it: for the page's module.
+
+    A page that follows a chatty task asks each time it printed, so this is no call of the API, which are counted.
+    """
+    row = _find(task_id)
+    offset = filtering.whole(request.GET.get("offset", "0"), otherwise=-1)
+    if not 0 <= offset <= output.MAX_OFFSET:
+        raise BadRequest("offset: must be a position in what the task printed")
+    found = serializers.task_logs(row, output.read(row.pk, offset=offset, limit=MOST_PIECES), offset)
+    return HttpResponse(envelope.dumps(found), content_type="application/json")
+
+
+def _find(task_id: UUID) -> Task:
+    row = Task.objects.filter(pk=task_id).first()
+    if row is None:
+        raise Http404(f"there is no task {task_id}")
+    return row
 
 
 def sentence(row: Task, deciding: Attempt | None, reason: str, now: datetime) -> str:

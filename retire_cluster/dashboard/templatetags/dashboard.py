@@ -16,6 +16,7 @@ from retire_cluster.protocol import jsontext
 
 register = template.Library()
 
+MAX_TEXT = 20_000  # characters of JSON that are shown
 MAX_SHOWN = 200  # members of one object or list that are drawn
 
 
@@ -108,11 +109,14 @@ def query(context: dict[str, Any], **changes: Any) -> str:
 
 @register.simple_tag
 def pretty(text: str) -> str:
-    """JSON text, indented; as it is where it is none."""
+    """JSON text, indented; its beginning, as it is, where it is long or none."""
+    if len(text) > MAX_TEXT:
+        return f"{text[:MAX_TEXT]}… ({len(text)} characters)"
     try:
-        return json.dumps(jsontext.loads(text), indent=2, ensure_ascii=False)
+        indented = json.dumps(jsontext.loads(text), indent=2, ensure_ascii=False)
     except ValueError:
         return text
+    return indented if len(indented) <= 2 * MAX_TEXT else text  # deep lists grow with each level
 
 
 @register.simple_tag

@@ -17,6 +17,8 @@ let since = cursor;
 let socket = null;
 let tries = 0;
 let lostAt = null;
+let ended = false;
+let reached = null; // what had the focus in the part that is being drawn
 let heardAt = 0;
 let watch = 0;
 let due = 0;
@@ -65,8 +67,9 @@ function hear(frame) {
 
 function lose(code) {
   lostAt ??= new Date();
+  if (ended) return;
   if (CLOSED_TO_US.has(code)) {
-    say("stale", `Stale since ${clock(lostAt)}: sign in again`);
+    endSession();
     return;
   }
   say("stale", tries < 3 ? `Reconnecting since ${clock(lostAt)}` : `Stale since ${clock(lostAt)}`);
@@ -91,23 +94,44 @@ function draw() {
   }, Math.max(30, drawnAt + rest - Date.now()));
 }
 
-function drawn() {
+/* What is gone is said by its own page; who may not look any more is told by the sign. */
+function drawn(status) {
   drawing = false;
+  if (status === 404) return location.reload();
+  if (status === 401 || status === 403) return endSession();
   drawnAt = Date.now();
   rest = Math.min(LONGEST_MS, Math.max(LEAST_MS, REST * (drawnAt - beganAt)));
   if (again) draw();
 }
 
-/* What somebody is typing, has open or has scrolled is theirs: kept over a drawing. */
-function keepOpen(event) {
-  const fresh = event.detail.fragment ?? event.detail.target;
-  if (!fresh?.querySelectorAll) return;
-  for (const old of document.querySelectorAll("main details[open] > summary")) {
-    const same = [...fresh.querySelectorAll("details:not([open]) > summary")].find(
-      (item) => item.textContent === old.textContent,
-    );
-    if (same) same.parentElement.open = true;
+function endSession() {
+  lostAt ??= new Date();
+  ended = true;
+  socket?.close();
+  say("stale", `Stale since ${clock(lostAt)}: sign in again`);
+}
+
+/* What somebody is typing, has open or has reached with the keyboard is theirs: kept over a drawing. */
+function keep(event) {
+  const { target, fragment } = event.detail;
+  if (target.dataset.hold !== undefined && (target.querySelector("details[open]") || target.contains(document.activeElement))) {
+    event.detail.shouldSwap = false;
+    return;
   }
+  const fresh = fragment.querySelector(`#${CSS.escape(target.id)}`) ?? fragment;
+  const [before, after] = [target, fresh].map((part) => [...part.querySelectorAll("details")]);
+  const names = (list) => list.map((item) => item.querySelector("summary")?.textContent).join("\n");
+  if (names(before) === names(after)) before.forEach((item, number) => (after[number].open = item.open));
+  const held = document.activeElement;
+  reached = target.contains(held) && !held.id ? { part: target.id, link: held.getAttribute("href") } : null;
+}
+
+/* htmx gives the focus back to what has an id; links in lists have none. */
+function giveBack() {
+  if (!reached?.link) return;
+  const link = document.querySelector(`#${CSS.escape(reached.part)} [href="${CSS.escape(reached.link)}"]`);
+  link?.focus({ preventScroll: true });
+  reached = null;
 }
 
 function watchOver() {
@@ -118,8 +142,9 @@ function watchOver() {
 }
 
 if (cursor && refresher && window.WebSocket) {
-  document.body.addEventListener("htmx:afterRequest", (event) => event.target === refresher && drawn());
-  document.body.addEventListener("htmx:oobBeforeSwap", keepOpen);
+  document.body.addEventListener("htmx:afterRequest", (event) => event.target === refresher && drawn(event.detail.xhr.status));
+  document.body.addEventListener("htmx:oobBeforeSwap", keep);
+  document.body.addEventListener("htmx:oobAfterSwap", giveBack);
   document.addEventListener("visibilitychange", () => !document.hidden && again && draw());
   window.addEventListener("online", () => socket?.readyState !== WebSocket.OPEN && socket?.close());
   say("", "Connecting");

@@ -2,6 +2,7 @@
 
 const MOST = 2_000_000; // characters kept on the page; the beginning goes first
 const MOST_FOUND = 1_000;
+const FULL = 500; // pieces in an answer after which there may be more
 
 const pane = document.getElementById("output");
 const note = document.getElementById("output-note");
@@ -10,8 +11,10 @@ const find = document.getElementById("find");
 const found = document.getElementById("found");
 
 let offset = Number(pane.dataset.offset);
+let length = pane.textContent.length;
 let reading = false;
 let again = Boolean(pane.dataset.more);
+let tries = 0;
 let marked = [];
 
 async function read() {
@@ -23,35 +26,46 @@ async function read() {
   try {
     do {
       again = false;
-      const answer = await fetch(`${pane.dataset.logs}?offset=${offset}&limit=500`, { headers: { Accept: "application/json" } });
+      const answer = await fetch(`${pane.dataset.moreAt}?offset=${offset}`, { redirect: "error" });
       if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-      const { data } = await answer.json();
-      data.chunks.forEach(add);
-      again ||= data.next_offset > offset;
-      offset = data.next_offset;
-      if (pane.childElementCount) note.textContent = "";
-      else if (data.is_complete) note.textContent = "It printed nothing.";
+      show(await answer.json());
     } while (again);
+    tries = 0;
   } catch (error) {
-    note.textContent = `Output cannot be read: ${error.message}. It goes on when the connection is back.`;
+    note.textContent = `Output cannot be read (${error.message}). It is tried again.`;
+    setTimeout(read, Math.min(30_000, 1_000 * 2 ** tries));
+    tries += 1;
   } finally {
     reading = false;
   }
 }
 
-function add(chunk) {
-  if (chunk.left_out && pane.childElementCount) append("left-out", `\n… ${chunk.left_out} characters left out …\n`);
-  append(chunk.stream, chunk.text);
-  while (pane.textContent.length > MOST && pane.childElementCount > 1) pane.firstElementChild.remove();
+/* All of an answer at once: the browser lays out the page once for it. */
+function show(data) {
+  const pieces = document.createDocumentFragment();
+  for (const chunk of data.chunks) {
+    if (chunk.left_out && length) pieces.append(piece("left-out", `\n… ${chunk.left_out} characters left out …\n`));
+    pieces.append(piece(chunk.stream, chunk.text));
+  }
+  again ||= data.chunks.length >= FULL;
+  offset = data.next_offset;
+  pane.append(pieces);
+  while (length > MOST && pane.childElementCount > 1) {
+    length -= pane.firstElementChild.textContent.length;
+    pane.firstElementChild.remove();
+  }
+  if (length) note.textContent = "";
+  else if (data.is_complete) note.textContent = "It printed nothing.";
   if (find.value) mark();
   if (follow.checked) pane.scrollTop = pane.scrollHeight;
 }
 
-function append(kind, text) {
-  const piece = document.createElement("span");
-  piece.className = kind;
-  piece.textContent = text;
-  pane.append(piece);
+function piece(kind, text) {
+  const found = document.createElement("span");
+  found.className = kind;
+  found.textContent = text;
+  length += text.length;
+  return found;
 }
 
 /* Found places are painted, not wrapped: the text stays as it is. */
