@@ -33,7 +33,7 @@ from retire_cluster.protocol.tasktypes import HARMLESS_TYPES
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
 SIGN_IN = "dashboard:sign-in"
-SESSION_ENDED = "your session has ended: sign in in another tab, come back here with the Back button, and send the form again"
+SESSION_ENDED = "your session has ended: sign in in another tab, go back to this form, and send it again"
 CURSOR = "retire_cluster.cursor"
 """Key in META: where the stream of events was before anything else was read for the page."""
 

@@ -189,6 +189,56 @@ def test_a_device_that_leaves_is_seen_to_leave_and_can_be_removed(visit: Visit, 
     assert all(device["device_id"] != "leaving" for device in cluster.get("devices?page_size=100"))
 
 
+def test_a_page_of_what_is_gone_says_so(visit: Visit, cluster: Cluster) -> None:
+    cluster.join("short-lived")
+    cluster.online("short-lived")
+    page = visit.open("/devices/short-lived/")
+    key = (cluster.data_dir / "api-key").read_text().strip()
+
+    cluster.api.delete("/api/v1/devices/short-lived", headers={"X-API-Key": key}).raise_for_status()
+
+    expect(page.locator("main")).to_contain_text("there is no device short-lived", timeout=SLOW)
+    visit.complaints[:] = [text for text in visit.complaints if "404 (Not Found)" not in text]
+
+
+def test_what_somebody_does_is_not_lost_when_the_page_is_drawn_anew(visit: Visit, cluster: Cluster) -> None:
+    page = visit.open("/devices/attic/")
+    key = {"X-API-Key": (cluster.data_dir / "api-key").read_text().strip()}
+    cluster.api.post(
+        "/api/v1/devices/attic/cordon", headers=key, json={"reason": "elsewhere"}
+    ).raise_for_status()
+    expect(page.get_by_role("button", name="Back in service")).to_be_visible(timeout=SLOW)
+    page.get_by_text("Drain", exact=True).click()
+    reason = page.locator("form[action$='/drain/']").get_by_label("Reason")
+    reason.fill("half a sen")
+    page.locator("#about summary", has_text="Everything it reported").click()
+    cluster.api.post("/api/v1/devices/attic/uncordon", headers=key, json={}).raise_for_status()
+
+    expect(page.locator("#about .chip").first).to_have_text("online", timeout=SLOW)
+    expect(reason).to_have_value("half a sen")
+    expect(page.locator("#about details[open] summary").first).to_have_text("Everything it reported")
+
+
+def test_the_keyboard_stays_where_it_is_when_a_list_is_drawn_anew(visit: Visit, cluster: Cluster) -> None:
+    first = cluster.submit("echo")
+    cluster.ended(first)
+    page = visit.open("/tasks/")
+    page.locator(f"#tasks a[href='/tasks/{first}/']").focus()
+    second = cluster.submit("echo")
+
+    expect(page.locator(f"#tasks a[href='/tasks/{second}/']")).to_be_visible(timeout=SLOW)
+    assert page.evaluate("document.activeElement.getAttribute('href')") == f"/tasks/{first}/"
+
+
+def test_much_output_is_shown_at_once(visit: Visit, cluster: Cluster) -> None:
+    command = "for i in $(seq 20000); do echo line $i of very many; done; echo the end"
+    task = cluster.submit("command", {"command": command})
+    cluster.ended(task)
+    page = visit.open(f"/tasks/{task}/")
+
+    expect(page.locator("#output")).to_contain_text("the end", timeout=SLOW)
+
+
 def test_settings_are_saved_and_keys_made(visit: Visit, cluster: Cluster) -> None:
     page = visit.open("/settings/")
     page.get_by_label("max device losses").fill("many")

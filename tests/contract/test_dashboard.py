@@ -16,7 +16,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from clusterconfig import keys, services, tokens
+from clusterconfig import keys, services, throttling, tokens
 from clusterconfig.keys import Scope
 from clusterconfig.models import ApiKey, AuditEntry, ConfigChange, JoinToken
 from devices import pings
@@ -699,3 +699,149 @@ def test_the_list_walks_to_older_tasks_and_back() -> None:
     rows = [set(re.findall(r'href="/tasks/([0-9a-f-]{36})/"', page)) for page in (first, second)]
     assert (len(rows[0]), len(rows[1]), rows[0] & rows[1]) == (50, 10, set())
     assert "status=queued" in unescape(older[1])
+
+
+# --- what strangers and attackers send ------------------------------------------------------------------------
+
+
+def test_the_form_that_submits_counts_as_the_call_it_stands_for(settings: Any) -> None:
+    settings.RATE_LIMITS = "2/minute"
+    throttling.forget()
+    client = visitor()
+
+    statuses = [client.post("/submit/", filled()).status_code for _ in range(3)]
+    refused = client.post("/submit/", filled())
+
+    assert statuses == [302, 302, 429]
+    assert refused["Content-Type"].startswith("text/html")
+    assert "Retry-After" in refused
+    assert client.get("/submit/").status_code == 200
+    throttling.forget()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("payload.payload", '{"a": "\\ud800"}'),
+        ("payload.payload", '{"a": 1e999}'),
+        ("payload.payload", "[" * 5000),
+        ("min_memory_gb", "1e999"),
+        ("min_cpu_cores", "9" * 5000),
+    ],
+)
+def test_values_that_are_none_are_refused(name: str, text: str) -> None:
+    answer = visitor().post("/submit/", filled(**{name: text}))
+
+    assert answer.status_code == 400
+    assert Task.objects.count() == 0
+
+
+READ = (
+    "/devices/?q=%00",
+    "/devices/?tags=%00",
+    "/tasks/?task_type=%00",
+    "/tasks/?cursor=%00",
+    "/add-device/?token=%00",
+)
+
+
+@pytest.mark.parametrize("path", READ)
+def test_nul_is_refused_by_name(staff: Client, path: str) -> None:
+    assert "NUL" in html(staff, path, 400)
+
+
+@pytest.mark.parametrize("path", [*BUTTONS, "/submit/", "/submit/matches/"])
+def test_nul_is_refused_in_every_form(staff: Client, path: str) -> None:
+    make_device("nuc")
+    fields = {**BUTTONS.get(path, filled()), "reason": "\0", "name": "\0", "once": "\0"}
+
+    assert staff.post(path, fields).status_code == 400
+
+
+@pytest.mark.parametrize("number", ["--5", "5" * 5000, "５", " ", "1e3"])
+def test_numbers_that_are_none_are_refused(staff: Client, number: str) -> None:
+    make_device("nuc")
+
+    assert staff.post("/settings/", heartbeat(interval=number)).status_code == 400
+    assert "hours: must be" in said(press(staff, "/devices/nuc/drain/", hours=number))
+    assert staff.post("/settings/", {**heartbeat(), "version": number}).status_code in (302, 409)
+
+
+@pytest.mark.parametrize("target", ["abc", "0", "?x", "#a", "\\\\evil.example", "/\\evil.example", ""])
+def test_a_button_that_was_told_nonsense_leads_to_the_overview(staff: Client, target: str) -> None:
+    make_device("nuc")
+    answer = staff.post("/devices/nuc/cordon/", {"next": target})
+
+    assert (answer.status_code, answer["Location"]) == (302, "/")
+
+
+def test_a_form_without_a_boundary_is_malformed() -> None:
+    answer = visitor(csrf=True).post("/submit/", b"x", content_type="multipart/form-data")
+
+    assert answer.status_code in (400, 403)
+    answer = visitor().post("/submit/", b"x", content_type="multipart/form-data")
+    assert answer.status_code == 400
+
+
+def test_a_form_that_is_too_large_gets_a_page() -> None:
+    answer = visitor().post("/submit/", filled(**{"payload.payload": "x" * 600_000}))
+
+    assert answer.status_code == 413
+    assert answer["Content-Type"].startswith("text/html")
+
+
+def test_a_form_older_than_the_session_gets_a_page_that_says_so() -> None:
+    answer = visitor(staff=True, csrf=True).post("/submit/", filled())
+
+    assert answer.status_code == 403
+    assert "older than your sign-in" in answer.content.decode()
+
+
+def test_a_session_that_ended_loses_nothing_and_redraws_nothing(settings: Any) -> None:
+    settings.AUTH = "all"
+    drawn = visitor().post("/submit/matches/", filled(), headers={"HX-Request": "true"})
+    sent = visitor().post("/submit/", filled())
+
+    assert (drawn.status_code, drawn["Content-Type"]) == (401, "text/plain; charset=utf-8")
+    assert sent.status_code == 401
+    assert "session has ended" in sent.content.decode()
+
+
+def test_a_payload_cannot_blow_up_its_page() -> None:
+    deep: Any = [0] * 100_000
+    for _ in range(60):
+        deep = [deep]
+    task = make_task(payload=json.dumps({"a": deep}, separators=(",", ":")))
+    done = make_finished_task(make_device(), result=json.dumps([[[0] * 200] * 5] * 40, separators=(",", ":")))
+
+    assert len(html(visitor(), f"/tasks/{task.pk}/")) < 300_000
+    assert len(html(visitor(), f"/tasks/{done.pk}/")) < 3_000_000
+
+
+def test_a_device_with_many_types_leaves_the_form_usable() -> None:
+    make_device("boastful", task_types=[f"{number:03}{'x' * 97}" for number in range(150)])
+    page = html(visitor(), "/submit/")
+
+    assert page.count('href="?type=') <= len(BUILTIN_TYPES) + 40
+    assert "x" * 97 not in re.sub(r'href="[^"]*"', "", page)
+    assert len(html(visitor(), "/devices/boastful/")) < 60_000
+
+
+def test_output_is_read_on_from_any_place_and_is_no_counted_call(settings: Any) -> None:
+    settings.RATE_LIMITS = "1/minute"
+    throttling.forget()
+    task = make_task(status="running")
+    for number in range(3):
+        piece = {"attempt": 1, "number": number, "stream": "stdout", "text": "0123456789"}
+        OutputChunk.objects.create(task=task, offset=number * 10, at=START, **piece)
+    client = visitor()
+
+    answers = [client.get(f"/tasks/{task.pk}/output/?offset={offset}").json() for offset in (0, 10, 30)]
+
+    assert [len(answer["chunks"]) for answer in answers] == [3, 2, 0]
+    assert [answer["next_offset"] for answer in answers] == [30, 30, 30]
+    assert not answers[0]["is_complete"]
+    for wrong in ("-1", "x", "9" * 30):
+        assert client.get(f"/tasks/{task.pk}/output/?offset={wrong}").status_code == 400
+    assert client.get(f"/tasks/{NOWHERE}/output/").status_code == 404
+    throttling.forget()

@@ -27,6 +27,7 @@ MOST_PIECES = 500  # in one answer
 PIECES = 200  # of output in the page; the module reads on from there
 EXPLAINED = 50  # devices
 DEFAULTS = {"timeout_seconds": DEFAULT_TIMEOUT_S, "max_retries": 0, "on_device_loss": "requeue"}
+MAX_COPIED = 8 * 1024  # characters of a payload that stand in a command
 MAX_TREE = 32 * 1024  # characters of a result that is drawn as a tree
 
 
@@ -61,8 +62,8 @@ def task(request: HttpRequest, task_id: UUID) -> HttpResponse:
         waits=status in (TaskStatus.QUEUED, TaskStatus.PENDING),
         found=None if status.is_terminal else _explained(row),
         may_retry=_may_retry(request, row),
-        curl=curl(request, row, payload),
-        python=python(request, row, payload),
+        curl=curl(request, row, payload) if len(payload) <= MAX_COPIED else "",
+        python=python(request, row, payload) if len(payload) <= MAX_COPIED else "",
     )
 
 
