@@ -46,16 +46,25 @@ class Check:
 def checks(profile: ProfileKey, device: Signature) -> Iterator[Check]:
     """Every requirement the profile makes, passed or failed, with the values."""
     offered = ", ".join(sorted(device.task_types)) or "none"
-    yield Check(Reason.TASK_TYPE, profile.task_type in device.task_types, profile.task_type, offered)
-    for checker in _CHECKERS:
-        check = checker(profile.requirements, device)
-        if check is not None:
-            yield check
+    yield Check(Reason.TASK_TYPE, _offers(profile, device), profile.task_type, offered)
+    yield from _required(profile.requirements, device)
 
 
 def feasible(profile: ProfileKey, device: Signature) -> bool:
     """Whether the device satisfies every requirement, its momentary load aside."""
-    return all(check.passed for check in checks(profile, device))
+    # Placement and pages ask this for each device: without the words nobody reads.
+    return _offers(profile, device) and all(check.passed for check in _required(profile.requirements, device))
+
+
+def _offers(profile: ProfileKey, device: Signature) -> bool:
+    return profile.task_type in device.task_types
+
+
+def _required(need: Requirements, device: Signature) -> Iterator[Check]:
+    for checker in _CHECKERS:
+        check = checker(need, device)
+        if check is not None:
+            yield check
 
 
 def _at_least(
