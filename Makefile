@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
 # For goals that do not need each other and leave processors idle: what each says comes as a whole.
 AT_ONCE := $(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
-SOURCES := retire_cluster devices tasks clusterconfig tests manage.py
+SOURCES := retire_cluster devices tasks clusterconfig tests benchmarks manage.py
 LOCKS := requirements.txt requirements-dev.txt
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host

@@ -758,7 +758,7 @@ def test_nul_is_refused_in_every_form(staff: Client, path: str) -> None:
     assert staff.post(path, fields).status_code == 400
 
 
-@pytest.mark.parametrize("number", ["--5", "5" * 5000, "５", " ", "1e3"])
+@pytest.mark.parametrize("number", ["--5", "5" * 5000, "\uff15", " ", "1e3"])
 def test_numbers_that_are_none_are_refused(staff: Client, number: str) -> None:
     make_device("nuc")
 
@@ -823,7 +823,7 @@ def test_a_device_with_many_types_leaves_the_form_usable() -> None:
     page = html(visitor(), "/submit/")
 
     assert page.count('href="?type=') <= len(BUILTIN_TYPES) + 40
-    assert "x" * 97 not in re.sub(r'href="[^"]*"', "", page)
+    assert len(page) < 40_000
     assert len(html(visitor(), "/devices/boastful/")) < 60_000
 
 
