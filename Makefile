@@ -51,7 +51,7 @@ test-packaging: $(VENV)/.installed-test ## build the wheel, install it elsewhere
 	$(BIN)/python -m pytest tests/packaging $(ARGS)
 
 test-browser: $(VENV)/.installed-test ## what needs a browser, Node or curl (apt install chromium nodejs curl)
-	$(BIN)/python -m pytest tests/browser tests/programs $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/browser tests/programs $(ARGS)
 
 test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI document
 	$(BIN)/python -m pytest tests/fuzz $(ARGS)
