@@ -58,6 +58,8 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.body.addEventListener("htmx:load", (event) => tick(event.detail.elt));
+// Filters take a phone's whole first screen; elsewhere there is room.
+if (matchMedia("(min-width: 901px)").matches) document.querySelectorAll("details[data-wide]").forEach((item) => (item.open = true));
 document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 setInterval(tick, 10_000);
 tick();
