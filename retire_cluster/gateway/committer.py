@@ -47,8 +47,8 @@ CUT_OFF = "the gateway cannot reach its database"
 MAX_RACES = 20  # in a row; more means a defect, not bad luck
 UNANSWERED_LIMIT = 3  # offers in a row a device may leave unanswered
 MAX_PINGS_OPEN = 100  # per device; of more, the oldest answers do not matter any more
-# SQLite lives on SD cards: an idle cluster hardly writes.
 DEPTH_S = 60.0  # between two looks at the depth of the queue
+# SQLite lives on SD cards: an idle cluster hardly writes.
 PRESENCE_FLUSH_S = {"sqlite": 300.0, "postgresql": 15.0}
 
 
