@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.browser.visiting import GRIEVANCES
 from tests.e2e.cluster import Cluster, Process, clean_environment, running
 
 LISTS = ("tasks/task", "tasks/attempt", "devices/device", "clusterconfig/apikey", "clusterconfig/auditentry")
@@ -32,7 +33,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.mark.parametrize("width", [1600, 360])
 def test_the_admin_works_under_its_policy(browser: Browser, cluster: Cluster, width: int) -> None:
     page, complaints, hosts = browser.new_page(), list[str](), set[str]()
-    page.on("console", lambda message: complaints.append(message.text))
+    page.on(
+        "console", lambda message: complaints.extend([message.text] if message.type in GRIEVANCES else [])
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
     page.set_viewport_size({"width": width, "height": 900})

@@ -9,13 +9,14 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Dialog, Page, Request, expect
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, expect
 
 from tests.e2e.cluster import Cluster, Process, clean_environment
 
 Scheme = Literal["light", "dark"]
 SHAPES: list[tuple[int, Scheme]] = [(1600, "light"), (1600, "dark"), (360, "light"), (360, "dark")]
 PASSWORD = "long-Enough-9"
+GRIEVANCES = ("error", "warning", "assert")  # "info" also tells that typing was quicker than an autofocus
 GRAVE = ("serious", "critical")
 
 
@@ -29,10 +30,14 @@ class Visit:
         self.complaints: list[str] = []
         # Answers, not requests: what the policy stops (Redoc's maker's logo) leaves this machine no more.
         page.on("response", lambda response: self.hosts.add(urlsplit(response.url).netloc))
-        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("console", self._note_console)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("requestfailed", self._note_failure)
         page.on("dialog", self._note_dialog)
+
+    def _note_console(self, message: ConsoleMessage) -> None:
+        if message.type in GRIEVANCES:
+            self.complaints.append(message.text)
 
     def _note_failure(self, request: Request) -> None:
         if request.failure != "net::ERR_ABORTED":  # the page was left meanwhile
