@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.admin import ModelAdmin, helpers
 from django.core.exceptions import ObjectDoesNotExist
+from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -56,7 +57,10 @@ def apply(
             outcome.refusals.append(f"{row}: it is not there any more")
         except expected as refusal:
             outcome.refusals.append(f"{row}: {refusal}")
+        except (OperationalError, InterfaceError):
+            raise  # the database is away: the next row would only wait for it again
         except Exception:
+            # A defect met by one row keeps nobody from hearing what became of the rows before it.
             logger.exception("an action on one row failed", extra={"action": "admin"})
             outcome.refusals.append(f"{row}: the server made a mistake, its log says which")
     return outcome

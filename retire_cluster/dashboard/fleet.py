@@ -46,11 +46,11 @@ class Card:
 
     @property
     def temperature(self) -> float | None:
-        return _number(self.metrics.get("temperature_c"))
+        return number(self.metrics.get("temperature_c"))
 
     @property
     def battery(self) -> float | None:
-        return _number(self.metrics.get("battery_percent"))
+        return number(self.metrics.get("battery_percent"))
 
     @property
     def charging(self) -> bool:
@@ -58,14 +58,15 @@ class Card:
 
     @property
     def cpu(self) -> float | None:
-        return _number(self.metrics.get("cpu_percent"))
+        return number(self.metrics.get("cpu_percent"))
 
     @property
     def memory(self) -> float | None:
-        return _number(self.metrics.get("memory_percent"))
+        return number(self.metrics.get("memory_percent"))
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
+    """What a device measured; None for whatever else it sent."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 

@@ -109,6 +109,14 @@ def test_several_tasks_are_cancelled_from_the_list(visit: Visit, cluster: Cluste
     page.get_by_label("All on this page").check()
     page.get_by_role("button", name="Cancel the chosen").click()
     expect(page.locator("#tasks")).to_contain_text("No task matches", timeout=SLOW)
+    visit.open("/tasks/?status=cancelled")
+    page.locator(f"#tick-{made[0]}").check()
+    page.get_by_role("button", name="Retry the chosen").click()
+    expect(page.locator(".messages")).to_contain_text("1 task queued again")
+    visit.open("/tasks/?status=queued")
+    page.locator(f"#tick-{made[0]}").check()
+    page.get_by_role("button", name="Cancel the chosen").click()
+    expect(page.locator(".messages")).to_contain_text("1 task cancelled")
 
 
 def test_a_list_shows_what_happens_elsewhere(visit: Visit, cluster: Cluster) -> None:
@@ -137,6 +145,12 @@ def test_a_device_joins_with_the_shown_command_and_is_seen_to_come(visit: Visit,
 
     arrival = page.locator("#steps li", has_text="newcomer")
     expect(arrival.locator(".steps .done")).to_have_count(3, timeout=SLOW)
+    visit.open("/add-device/").get_by_label("What for").fill("for nobody")
+    page.get_by_role("button", name="Show the command").click()
+    visit.open("/settings/")
+    page.locator("#tokens tr", has_text="for nobody").get_by_text("Revoke", exact=True).click()
+    page.get_by_role("button", name="Revoke for nobody").click()
+    expect(page.locator(".messages")).to_contain_text("admits no device any more")
     page.goto(f"{visit.origin}/devices/")
     expect(page.locator(".device", has_text="newcomer").locator(".chip")).to_have_text("online")
 

@@ -10,7 +10,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.core.cache import cache
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import Model
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -467,6 +467,25 @@ def test_a_defect_at_one_row_takes_no_other_with_it(
     assert list(Device.objects.filter(cordoned=True).values_list("pk", flat=True)) == ["good"]
     assert "bad: the server made a mistake" in content
     assert "a defect" in caplog.text
+
+
+def test_a_database_that_is_away_is_asked_once_and_not_for_every_row(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = [make_device(f"device-{number}") for number in range(5)]
+    asked: list[str] = []
+
+    def away(key: str, **facts: Any) -> None:
+        asked.append(key)
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(operations, "cordon", away)
+    staff.raise_request_exception = False
+    fields = {"action": "cordon", "_selected_action": [device.pk for device in devices]}
+    answer = staff.post(reverse("admin:devices_device_changelist"), fields)
+
+    assert answer.status_code == 503
+    assert len(asked) == 1
 
 
 def test_no_more_than_ten_reasons_are_said(staff: Client) -> None:

@@ -24,7 +24,6 @@ from tasks.models import Attempt
 HOUR = timedelta(hours=1)
 ATTEMPTS = 30
 RECORDS = 10
-DAY_S = 86_400
 CHARTS = (
     ("Processor", "cpu_percent", "%", 100.0),
     ("Memory", "memory_percent", "%", 100.0),
@@ -51,7 +50,6 @@ def device(request: HttpRequest, device_id: str) -> HttpResponse:
         stream=pictures.stream(history.bars(now - HOUR, [row.pk]), since=now - HOUR, until=now).get(
             row.pk, []
         ),
-        since=now - HOUR,
         charts=_charts(view.history if view else (), now),
         capabilities=capabilities(row),
         attempts=Attempt.objects.filter(device=row).select_related("task").order_by("-offered_at")[:ATTEMPTS],
@@ -91,16 +89,13 @@ def _charts(samples: Any, now: datetime) -> list[dict[str, Any]]:
     found = []
     for title, name, unit, top in CHARTS:
         values = [
-            (datetime.fromisoformat(sample["timestamp"]), _value(sample.get(name))) for sample in samples
+            (datetime.fromisoformat(sample["timestamp"]), fleet.number(sample.get(name)))
+            for sample in samples
         ]
         chart = pictures.curve(values, since=now - HOUR, until=now, kind=name, top=top)
         if chart.lines:
             found.append({"title": title, "unit": unit, "chart": chart, "last": chart.lines[0].last})
     return found
-
-
-def _value(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _records(request: HttpRequest, device_id: str) -> list[AuditEntry]:

@@ -21,9 +21,9 @@ from tasks.scheduling.profiles import ProfileKey
 
 CUSTOM_TYPES = 40  # that have a chip; others are reached by ?type=
 NUMBERS = (
-    ("min_cpu_cores", "Processors, at least", "1"),
-    ("min_memory_gb", "Memory in GB, at least", "0.1"),
-    ("min_storage_gb", "Storage in GB, at least", "0.1"),
+    ("min_cpu_cores", "Processors, at least"),
+    ("min_memory_gb", "Memory in GB, at least"),
+    ("min_storage_gb", "Storage in GB, at least"),
 )
 LIMITS = (
     ("timeout_seconds", "Time limit in seconds", submissions.DEFAULT_TIMEOUT_S),
@@ -116,7 +116,7 @@ def _page(request: HttpRequest, task_type: str, problems: list[FieldError]) -> H
         problems=[problem for problem in problems if problem.field not in shown],
         type_problem=_reason("task_type", problems),
         has_problems=bool(problems),
-        numbers=[_wanted(name, label, given, problems) | {"step": step} for name, label, step in NUMBERS],
+        numbers=[_wanted(name, label, given, problems) for name, label in NUMBERS],
         limits=[_wanted(name, label, given, problems, default) for name, label, default in LIMITS],
         choices=[
             _wanted(name, label, given, problems) | {"words": offered} for name, label, offered in CHOICES

@@ -57,7 +57,6 @@ def task(request: HttpRequest, task_id: UUID) -> HttpResponse:
         attempts=_timeline(row, attempts, now),
         printed=beginning,
         result=_result(deciding),
-        deciding=deciding,
         payload=payload,
         waits=status in (TaskStatus.QUEUED, TaskStatus.PENDING),
         found=None if status.is_terminal else _explained(row),
