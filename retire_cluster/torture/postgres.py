@@ -11,9 +11,10 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -22,7 +23,7 @@ _ELSEWHERE = "usr/lib/postgresql/*/bin/initdb"
 _START_DEADLINE_S = 30.0
 _STOP_DEADLINE_S = 10.0
 # Nothing of a test database has to survive a power cut.
-_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "listen_addresses": ""}
+FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 class PostgresError(RuntimeError):
@@ -35,8 +36,10 @@ class Server:
     Raises PostgresError.
     """
 
-    def __init__(self, home: Path, log: Path | None = None) -> None:
-        self._home, self._log = home, log or home / "log"
+    def __init__(
+        self, home: Path, log: Path | None = None, settings: Mapping[str, str] = MappingProxyType(FORGETFUL)
+    ) -> None:
+        self._home, self._log, self._settings = home, log or home / "log", settings
         self._programs = _programs(home)
         self.url = f"postgresql://postgres@{quote(str(home), safe='')}/postgres"
         _initialise(self._programs, home)
@@ -44,12 +47,17 @@ class Server:
 
     def start(self) -> None:
         """Start, and return once it answers."""
-        self._process = _start(self._programs, self._home, self._log)
+        self._process = _start(self._programs, self._home, self._log, self._settings)
         try:
             _wait_until_ready(self._programs, self._home, self._process, self._log)
         except BaseException:
             _stop(self._process)
             raise
+
+    @property
+    def pid(self) -> int:
+        """Of the process that made all others."""
+        return self._process.pid
 
     def stop(self) -> None:
         """As its operator would, in haste: whoever is connected is cut off."""
@@ -77,10 +85,12 @@ def _children(parent: int) -> list[int]:
 
 
 @contextmanager
-def running(log: Path | None = None) -> Iterator[Server]:
+def running(
+    log: Path | None = None, settings: Mapping[str, str] = MappingProxyType(FORGETFUL)
+) -> Iterator[Server]:
     """A server with an empty database. Raises PostgresError."""
     with tempfile.TemporaryDirectory(prefix="rc-pg-") as name:
-        found = Server(Path(name), log)
+        found = Server(Path(name), log, settings)
         try:
             yield found
         finally:
@@ -150,11 +160,13 @@ def _initialise(programs: Path, home: Path) -> None:
         raise PostgresError(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
 
 
-def _start(programs: Path, home: Path, log: Path) -> subprocess.Popen[bytes]:
-    settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+def _start(
+    programs: Path, home: Path, log: Path, settings: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    flags = [f"--{name}={value}" for name, value in {"listen_addresses": "", **settings}.items()]
     with log.open("ab") as stream:
         return subprocess.Popen(
-            [programs / "postgres", "-D", home / "data", "-k", home, *settings],
+            [programs / "postgres", "-D", home / "data", "-k", home, *flags],
             cwd=home,
             stdout=stream,
             stderr=stream,

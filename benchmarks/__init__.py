@@ -1,0 +1,1 @@
+"""Performance, measured: ten scenarios, ours beside its peers in one run. `python -m benchmarks --help`."""

@@ -1,0 +1,1 @@
+"""What every scenario needs: processes and their cost, figures and goals, blocks in turn, the report."""

@@ -1,0 +1,24 @@
+"""The loop of a peer's client: one JSON object a line in, one out. Standard library only; copied next to no one.
+
+`serve({"name": function})` calls `function(**arguments)` for `{"call": "name", "arguments": {...}}`. A function
+returns a JSON object; what it raises is answered as `{"error": "..."}`.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def serve(calls: dict[str, Callable[..., dict[str, Any]]]) -> None:
+    """Until standard input ends. What libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        question = json.loads(line)
+        try:
+            answer = calls[question["call"]](**question.get("arguments", {}))
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
