@@ -19,7 +19,7 @@ from django.db.models import Q
 
 from clusterconfig import audit
 from clusterconfig.models import ApiKey
-from retire_cluster import datadir
+from retire_cluster import bulk, datadir
 from retire_cluster.credentials import API_KEY_PREFIX, digest, new_secret
 from retire_cluster.db import write_transaction
 
@@ -149,7 +149,7 @@ def verify(key: str, *, now: datetime) -> KeyHolder:
         if hmac.compare_digest(digest(configured), digest(key)):
             short = _short(configured)
             return KeyHolder(f"key:{short}", ALL_SCOPES, short)
-    return _usable_holder(ApiKey.objects.filter(digest=digest(key)).first(), now)
+    return _usable_holder(next(iter(bulk.fetch(ApiKey, {"digest": [digest(key)]})), None), now)
 
 
 def holder_of(key_id: str, *, now: datetime) -> KeyHolder:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from django.db import connection, models
@@ -60,6 +60,15 @@ def select_rows(
         cursor.execute(sql, adapted)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return [_converted(row, converters) for row in rows] if converters else rows
+
+
+Row = TypeVar("Row", bound=models.Model)
+
+
+def fetch(model: type[Row], among: Mapping[str, Sequence[Any]]) -> list[Row]:
+    """The same as whole rows, as a queryset would return them."""
+    names = _every_column(model)
+    return [model.from_db(connection.alias, names, row) for row in select_rows(model, names, among)]
 
 
 def insert_rows(model: type[models.Model], columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -136,6 +145,11 @@ def _quoted(name: str) -> str:
 @cache
 def _field(model: type[models.Model], name: str) -> Any:
     return model._meta.get_field(name)
+
+
+@cache
+def _every_column(model: type[models.Model]) -> tuple[str, ...]:
+    return tuple(field.attname for field in model._meta.concrete_fields)
 
 
 @cache

@@ -9,7 +9,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -27,15 +28,19 @@ TOGETHER_S = 0.005  # between two notifications: what is told meanwhile is one
 BREAK_S = 5.0  # pause after a database that did not answer
 LISTEN_S = 30.0  # how soon a dead connection is noticed
 CHANNEL = "retire_cluster"
+MOST_ENDED = 150  # ids in one notification, which holds 8000 bytes
 
 WORK: Final = "work"  # tasks were queued or ended
 INTENT: Final = "intent"  # somebody wants something of a device: a cancel, a new setting
 NEWS: Final = "news"  # events were recorded
-Hint = Literal["work", "intent", "news"]
+ENDED: Final = "ended"  # something that is waited for may have ended in another process
+Hint = Literal["work", "intent", "news", "ended"]
 Listener = Callable[[Hint], None]
+EndListener = Callable[[list[uuid.UUID]], None]
 
 _guard = threading.Lock()
 _listeners: list[Listener] = []
+_end_listeners: dict[str, EndListener] = {}
 
 
 def subscribe(listener: Listener) -> Callable[[], None]:
@@ -65,6 +70,17 @@ def tell_others(hint: Hint = WORK) -> None:
     """Tell the other processes. On SQLite they see the commit itself."""
     if settings.WATCH_DATABASE and connection.vendor == "postgresql":
         _mouth().tell(hint)
+
+
+def tell_ended(kind: str, ids: Iterable[uuid.UUID]) -> None:
+    """Tell the other processes which rows of a kind have ended, so that who waits for one need not look."""
+    if settings.WATCH_DATABASE and connection.vendor == "postgresql":
+        _mouth().tell_ended(kind, ids)
+
+
+def on_ended(kind: str, listener: EndListener) -> None:
+    """Call the listener, from any thread, with rows of the kind that ended in another process. One a kind."""
+    _end_listeners[kind] = listener
 
 
 def _tell_here(hint: Hint) -> None:
@@ -126,6 +142,7 @@ class _Mouth(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="retire-cluster-hints-out", daemon=True)
         self._waiting: set[Hint] = set()
+        self._ended: deque[tuple[str, str]] = deque()  # (kind, id)
         self._wake = threading.Event()
         # Not one of the pool's connections: Celery closes its worker's pool after each job.
         self._own: psycopg.Connection[Any] | None = None
@@ -134,6 +151,12 @@ class _Mouth(threading.Thread):
         """Have the hint sent soon. Returns at once."""
         self._waiting.add(hint)
         self._wake.set()
+
+    def tell_ended(self, kind: str, ids: Iterable[uuid.UUID]) -> None:
+        """The same for what has ended."""
+        self._ended.extend((kind, row_id.hex) for row_id in ids)
+        if self._ended:
+            self._wake.set()
 
     def run(self) -> None:
         import psycopg
@@ -152,11 +175,20 @@ class _Mouth(threading.Thread):
     def _send(self) -> None:
         import psycopg
 
-        while self._waiting:
+        while self._waiting or self._ended:
             if self._own is None or self._own.closed:
                 self._own = psycopg.connect(**connection.get_connection_params(), autocommit=True)
-            hint = self._waiting.pop()
-            self._own.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{_process} {hint}"])
+            told = [f"{kind}:{row_id}" for kind, row_id in self._some_ended()]
+            hints = {*self._taken(), *([ENDED] if told else [])}
+            self._own.execute(
+                "SELECT pg_notify(%s, %s)", [CHANNEL, " ".join([_process, ",".join(sorted(hints)), *told])]
+            )
+
+    def _taken(self) -> list[Hint]:
+        return [self._waiting.pop() for _ in range(len(self._waiting))]
+
+    def _some_ended(self) -> list[tuple[str, str]]:
+        return [self._ended.popleft() for _ in range(min(len(self._ended), MOST_ENDED))]
 
 
 class _Ear(threading.Thread):
@@ -189,9 +221,18 @@ class _Ear(threading.Thread):
 
 
 def _heard(payload: str) -> None:
-    sender, _, hint = payload.partition(" ")
+    sender, told, *ended = payload.split(" ")
+    if sender == _process:
+        return
+    by_kind: dict[str, list[uuid.UUID]] = {}
+    for item in ended:
+        kind, _, row_id = item.partition(":")
+        by_kind.setdefault(kind, []).append(uuid.UUID(row_id))
+    for kind, ids in by_kind.items():
+        if kind in _end_listeners:
+            _end_listeners[kind](ids)
     for known in get_args(Hint):
-        if hint == known and sender != _process:
+        if known in told.split(",") and not (known == ENDED and ended):  # those were named
             _tell_here(known)
 
 

@@ -1,7 +1,7 @@
 """Waiting for rows to reach their end: register before the row exists, then nobody can be told too early.
 
-Whoever ends a row in this process names it. For those that end elsewhere, a hint makes this process ask the
-database once for all that wait, and once a second as a net.
+Whoever ends a row names it, on Postgres to all processes. On SQLite a hint makes the others ask the database once
+for all that wait; so does everybody once a second, as a net.
 """
 
 import asyncio
@@ -98,7 +98,12 @@ class Waiters:
         return Waiter(self, row_id)
 
     def ended(self, row_ids: Iterable[UUID]) -> None:
-        """Tell whoever waits for these rows, from any thread."""
+        """Tell whoever waits for these rows, here and in other processes. Any thread; after the commit."""
+        ended = list(row_ids)
+        self._wake(ended)
+        hints.tell_ended(self._name, ended)
+
+    def _wake(self, row_ids: Iterable[UUID]) -> None:
         with self._guard:
             told = [waiter for row_id in row_ids for waiter in self._waiting.get(row_id, ())]
         for waiter in told:
@@ -118,7 +123,11 @@ class Waiters:
         """Ask the database about all that wait, and tell those whose row has ended."""
         wanted = self.waited_for()
         if wanted:
-            self.ended(self._find_ended(wanted))
+            self._wake(self._find_ended(wanted))
+
+    def release(self) -> None:
+        """Tell everybody, whether the row has ended or not."""
+        self._wake(self.waited_for())
 
     def add(self, waiter: Waiter) -> None:
         with self._guard:
@@ -136,6 +145,7 @@ class Waiters:
     def _start_net(self) -> None:
         with self._guard:
             if self._net is None:
+                hints.on_ended(self._name, self._wake)
                 self._net = _Net(self._name, self.look)
                 self._net.start()
 
@@ -144,7 +154,7 @@ def release_all() -> None:
     """The process stops: whoever waits, or would wait from now on, gets an answer with the state as it is."""
     _released.set()
     for registry in _registries:
-        registry.ended(registry.waited_for())
+        registry.release()
 
 
 class _Net(threading.Thread):
@@ -157,7 +167,7 @@ class _Net(threading.Thread):
         hints.subscribe(self._hear)
 
     def _hear(self, hint: hints.Hint) -> None:
-        if hint != hints.NEWS:  # those are for whoever follows events
+        if hint == hints.ENDED:
             self._hint.set()
 
     def run(self) -> None:

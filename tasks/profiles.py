@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from retire_cluster import bulk
 from tasks.models import Profile
 from tasks.scheduling.profiles import ProfileKey
 
@@ -23,11 +24,11 @@ class TooManyProfiles(Exception):
 def ensure(keys: Iterable[ProfileKey], *, now: datetime) -> dict[ProfileKey, int]:
     """Ids of the profiles, made where missing. Inside a write transaction. Raises TooManyProfiles."""
     by_digest = {key.digest(): key for key in set(keys)}
-    found = {row.digest: row for row in Profile.objects.filter(digest__in=by_digest)}
+    found = {row.digest: row for row in bulk.fetch(Profile, {"digest": list(by_digest)})}
     missing = by_digest.keys() - found.keys()
     if missing:
         _create([by_digest[digest] for digest in missing], now)
-        found = {row.digest: row for row in Profile.objects.filter(digest__in=by_digest)}
+        found = {row.digest: row for row in bulk.fetch(Profile, {"digest": list(by_digest)})}
     stale = [row.id for row in found.values() if row.last_used_at < now - _TOUCH_AFTER]
     if stale:
         Profile.objects.filter(id__in=stale).update(last_used_at=now)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from retire_cluster import bulk
 from retire_cluster.api.envelope import RawJSON
 from retire_cluster.protocol.states import Outcome, TaskStatus
 from tasks.explain import Explanation
@@ -155,7 +156,7 @@ def _seconds(value: float | None) -> float | None:
 def _deciding_attempt(task: Task) -> Attempt | None:
     if task.result_attempt is None:
         return None
-    return Attempt.objects.filter(pk=task.result_attempt).first()
+    return next(iter(bulk.fetch(Attempt, {"id": [task.result_attempt]})), None)
 
 
 def _result_data(attempt: Attempt | None) -> RawJSON | None:

@@ -93,7 +93,7 @@ class Committer(threading.Thread):
 
     def hint(self, kind: hints.Hint) -> None:
         """There may be something new in the database. Any thread; never blocks."""
-        if kind == hints.NEWS:
+        if kind in (hints.NEWS, hints.ENDED):
             return
         flag = self._hinted if kind == hints.WORK else self._intended
         if not flag.is_set():
@@ -243,7 +243,6 @@ class Committer(threading.Thread):
             self._backlog = effects.work_may_remain
         if effects.finished:
             waiting.ended(effects.finished)
-            hints.tell_others()  # where somebody may wait for them
         self._deliver(effects)
 
     def _follow_pings(self, effects: Effects) -> None:
@@ -255,8 +254,6 @@ class Committer(threading.Thread):
         for session, ping_id in effects.pings_ended:
             session.pings.pop(ping_id, None)
         pings.waiters.ended(ping_id for _, ping_id in effects.pings_ended)
-        if effects.pings_ended:
-            hints.tell_others(hints.INTENT)  # where somebody may wait for the answer
 
     # --- the clock --------------------------------------------------------------------------------------------
 
