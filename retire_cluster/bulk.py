@@ -45,19 +45,36 @@ def select_rows(
             for part in parts
         ]
         return [row for rows in found for row in rows]
-    names, converters = _reader(model, columns)
     fields = tuple(among)
     conditions = [
         f"{_names(model, (field,))} IN ({', '.join(['%s'] * len(among[field]))})" for field in fields
     ]
     conditions += [also] if also else []
+    adapted = [value for field in fields for value in _adapted(model, field, among[field])]
+    return select_where(model, columns, " AND ".join(conditions), adapted, lock=lock, index=index)
+
+
+def select_where(
+    model: type[models.Model],
+    columns: tuple[str, ...],
+    condition: str,
+    values: Sequence[Any],
+    *,
+    more: tuple[str, ...] = (),
+    lock: Lock | Literal[""] = "",
+    index: str = "",
+) -> list[tuple[Any, ...]]:
+    """Rows, by id, for which a condition in constant SQL holds; `values` are for its marks.
+
+    `more` are further columns: expressions in constant SQL, taken as the database returns them.
+    """
+    names, converters = _reader(model, columns)
     table = f"{_quoted(model._meta.db_table)} {indexed_by(index) if index else ''}"
-    sql = f"SELECT {names} FROM {table} WHERE {' AND '.join(conditions)} ORDER BY id"  # noqa: S608 names come from the models
+    sql = f"SELECT {', '.join([names, *more])} FROM {table} WHERE {condition} ORDER BY id"  # noqa: S608 names come from the models
     if lock and connection.vendor == "postgresql":
         sql += " FOR NO KEY UPDATE" + (" SKIP LOCKED" if lock == "skip" else "")
-    adapted = [value for field in fields for value in _adapted(model, field, among[field])]
     with connection.cursor() as cursor:
-        cursor.execute(sql, adapted)
+        cursor.execute(sql, values)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return [_converted(row, converters) for row in rows] if converters else rows
 
@@ -78,17 +95,13 @@ def insert_rows(model: type[models.Model], columns: Sequence[str], rows: Sequenc
     names = _names(model, tuple(columns))
     table = _quoted(model._meta.db_table)
     by_column = _by_column(model, columns, rows)
-    if connection.vendor == "postgresql":
+    if connection.vendor == "postgresql" and len(rows) > 1:
         source = f"SELECT * FROM unnest({_arrays(model, tuple(columns))})"  # noqa: S608 names come from the models
         with _binding_cursor() as cursor:
             cursor.execute(f"INSERT INTO {table} ({names}) {source}", by_column)
         return
     marks = ", ".join(["%s"] * len(columns))
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"INSERT INTO {table} ({names}) VALUES ({marks})",  # noqa: S608 names come from the models
-            list(zip(*by_column, strict=True)),
-        )
+    _run(f"INSERT INTO {table} ({names}) VALUES ({marks})", by_column)  # noqa: S608 names come from the models
 
 
 def update_rows(
@@ -103,7 +116,7 @@ def update_rows(
     columns = (*changed, *guarded)
     by_column = _by_column(model, columns, [(*new, *old) for new, old in rows])
     table = _quoted(model._meta.db_table)
-    if connection.vendor == "postgresql":
+    if connection.vendor == "postgresql" and len(rows) > 1:
         new, old = (tuple(_columns(model, names)) for names in (tuple(changed), tuple(guarded)))
         sets = ", ".join(f"{name} = given.new_{number}" for number, name in enumerate(new))
         condition = " AND ".join(f"kept.{name} = given.old_{number}" for number, name in enumerate(old))
@@ -116,11 +129,17 @@ def update_rows(
             return int(cursor.rowcount)
     assignments = ", ".join(f"{name} = %s" for name in _columns(model, tuple(changed)))
     condition = " AND ".join(f"{name} = %s" for name in _columns(model, tuple(guarded)))
+    return _run(f"UPDATE {table} SET {assignments} WHERE {condition}", by_column)  # noqa: S608 names come from the models
+
+
+def _run(sql: str, by_column: list[list[Any]]) -> int:
+    """The statement for each row; returns how many were hit."""
+    rows = list(zip(*by_column, strict=True))
     with connection.cursor() as cursor:
-        cursor.executemany(
-            f"UPDATE {table} SET {assignments} WHERE {condition}",  # noqa: S608 names come from the models
-            list(zip(*by_column, strict=True)),
-        )
+        if len(rows) == 1:
+            cursor.execute(sql, rows[0])
+        else:
+            cursor.executemany(sql, rows)
         return int(cursor.rowcount)
 
 

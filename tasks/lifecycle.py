@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.db.models import Model
 
-from retire_cluster.bulk import Lock, insert_rows, select_rows, update_rows
+from retire_cluster.bulk import Lock, insert_rows, select_rows, select_where, update_rows
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, Outcome, TaskStatus
 from tasks import tales, tallies
 from tasks.models import Attempt, Task
@@ -64,6 +64,7 @@ class Ledger:
         self._read_attempts: dict[UUID, AttemptRow] = {}
         self._by_device: dict[str, set[UUID]] = defaultdict(set)
         self.stored: dict[UUID, AttemptRow] = {}  # attempts as flushed
+        self.stored_tasks: dict[UUID, TaskRow] = {}
         self.finished: list[UUID] = []  # tasks that a flush made terminal
 
     # --- load -------------------------------------------------------------------------------------------------
@@ -84,6 +85,22 @@ class Ledger:
         """Load and lock tasks, by id; rows another transaction holds are left out."""
         found = select_rows(Task, _TASK_COLUMNS, {"id": list(ids)}, lock="skip")
         return [self._keep_task(_task_row(values)) for values in found]
+
+    def load_where(
+        self, condition: str, values: Sequence[Any], more: tuple[str, ...]
+    ) -> list[tuple[TaskRow, tuple[Any, ...]]]:
+        """Load and lock the tasks for which a condition in constant SQL holds, with more columns of theirs.
+
+        Rows another transaction holds are left out.
+        """
+        width = len(_TASK_COLUMNS)
+        found = select_where(Task, _TASK_COLUMNS, condition, values, more=more, lock="skip")
+        return [(self._keep_task(_task_row(row[:width])), row[width:]) for row in found]
+
+    def know(self, task: TaskRow, attempt: AttemptRow) -> None:
+        """Take rows from memory, as this process stored them last. A flush that meets others is a LostRace."""
+        self._keep_task(task)
+        self._keep_attempt(attempt)
 
     def lock_task(self, task_id: UUID) -> TaskRow:
         """Load and lock one task, waiting for whoever holds it. Raises Task.DoesNotExist."""
@@ -179,6 +196,7 @@ class Ledger:
         tallies.add(tallies.of_ended(ended))
         tales.of_changed((self._read_tasks[row.id], row) for row in tasks)
         self.stored.update((row.id, row) for row in changed)
+        self.stored_tasks.update((row.id, row) for row in tasks)
         self._read_tasks.update(self._tasks)
         self._read_attempts.update(self._attempts)
 

@@ -5,7 +5,7 @@ attempts inside the transaction, never counted, so nothing drifts.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from operator import attrgetter
@@ -16,7 +16,6 @@ from django.db import connection
 from devices.capacity import Signature
 from devices.models import Device
 from retire_cluster import bulk
-from retire_cluster.protocol.states import TaskStatus
 from tasks import reservations, rules
 from tasks.lifecycle import Ledger
 from tasks.models import Profile, Task
@@ -41,6 +40,10 @@ PROSPECTS = 64  # of the devices that fit, by id: one of them is held for a wide
 CONSIDERED_DEVICES = 256  # a step looks at no more free devices than this
 TAKES_TASKS = "online AND NOT cordoned AND paused_reason = ''"
 _VERDICTS_KEPT = 100_000
+# Looked at again under the lock: what was found may have moved on meanwhile.
+_WAITS = "status = 'queued' AND cancel_requested_at IS NULL"
+# A large payload is read once it is known that its task is placed.
+_CONTENT = ("profile_id", "task_type", "CASE WHEN length(payload) <= 4096 THEN payload END")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def place(ledger: Ledger, connected: Sequence[DeviceView], matcher: Matcher) -> 
     if not roomy:
         return [], bool(fitting)
     room = sum(device.free_slots for device in devices)
-    candidates = _candidates(ledger, roomy, room)
+    candidates, content = _candidates(ledger, roomy, room)
     cramped = [item for item in wanted if item not in roomy and is_wide(profiles[item])]
     candidates = sorted([*candidates, *_waiting(ledger, cramped)], key=attrgetter("rank", "task_id"))
     wide = {item.profile_id for item in candidates if may_hold(item, profiles[item.profile_id])}
@@ -113,7 +116,9 @@ def place(ledger: Ledger, connected: Sequence[DeviceView], matcher: Matcher) -> 
     online = {item: sum(matcher.fits(item, device.signature) for device in connected) for item in wanted}
     made = plan(candidates, devices, profiles, matcher.fits, online, prospects)
     left = len(candidates) - len(made.placements)
-    return _claim(ledger, made.placements), left > 0 or len(candidates) >= room or len(roomy) < len(fitting)
+    return _claim(ledger, made.placements, content), left > 0 or len(candidates) >= room or len(roomy) < len(
+        fitting
+    )
 
 
 def heads() -> list[tuple[int, int]]:
@@ -187,33 +192,32 @@ def _has_room(profile_id: int, profile: ProfileKey, devices: Sequence[DeviceView
     return any(matcher.fits(profile_id, device.signature) and has_room(profile, device) for device in devices)
 
 
-def _candidates(ledger: Ledger, profile_ids: Sequence[int], room: int) -> list[Candidate]:
-    """The first tasks of each profile, locked, in rank order; at most twice the room there is."""
-    ids = _head_tasks(profile_ids, room)
-    profile_of = dict(ids)
-    rows = ledger.load_tasks(profile_of)
-    queued = [row for row in rows if row.status is TaskStatus.QUEUED and row.cancel_requested_at is None]
-    return [
-        Candidate(
-            row.id,
-            profile_of[row.id],
-            row.avoid_device,
-            (ledger.now - row.ready_at).total_seconds(),
-            row.rank,
-        )
-        for row in queued
+Content = tuple[str, str | None]  # a task's type, and its payload unless it is large
+
+
+def _candidates(
+    ledger: Ledger, profile_ids: Sequence[int], room: int
+) -> tuple[list[Candidate], dict[UUID, Content]]:
+    """The first tasks of each profile, locked, at most twice the room there is; and what they are about."""
+    heads, values = _head_tasks(profile_ids, room)
+    found = ledger.load_where(f"{heads} AND {_WAITS}", values, _CONTENT)
+    candidates = [
+        Candidate(row.id, profile_id, row.avoid_device, (ledger.now - row.ready_at).total_seconds(), row.rank)
+        for row, (profile_id, _, _) in found
     ]
+    return candidates, {row.id: (task_type, payload) for row, (_, task_type, payload) in found}
 
 
 def _waiting(ledger: Ledger, profile_ids: Sequence[int]) -> list[Candidate]:
     """The first tasks of profiles that have no room anywhere now: not to be placed, so not locked either."""
-    profile_of = dict(_head_tasks(profile_ids, HELD_AT_MOST)) if profile_ids else {}
-    rows = bulk.select_rows(Task, ("id", "rank", "ready_at"), {"id": list(profile_of)})
+    if not profile_ids:
+        return []
+    heads, values = _head_tasks(profile_ids, HELD_AT_MOST)
+    columns = ("id", "profile_id", "rank", "ready_at")
+    rows = bulk.select_where(Task, columns, heads, values)
     return [
-        Candidate(
-            task_id, profile_of[task_id], ready_for_s=(ledger.now - ready_at).total_seconds(), rank=rank
-        )
-        for task_id, rank, ready_at in rows
+        Candidate(task_id, profile_id, ready_for_s=(ledger.now - ready_at).total_seconds(), rank=rank)
+        for task_id, profile_id, rank, ready_at in rows
     ]
 
 
@@ -241,26 +245,23 @@ def _prospects(
     ]
 
 
-def _head_tasks(profile_ids: Sequence[int], room: int) -> list[tuple[UUID, int]]:
-    """(task, profile) of the best-ranked queued tasks: one short index scan per profile, in one statement."""
+def _head_tasks(profile_ids: Sequence[int], room: int) -> tuple[str, list[int]]:
+    """A condition in SQL for the best-ranked queued tasks, and its values: one short index scan per profile."""
     scan = """
-        SELECT rank, id, profile_id FROM (
-            SELECT rank, id, profile_id FROM tasks_task
+        SELECT rank, id FROM (
+            SELECT rank, id FROM tasks_task
             WHERE status = 'queued' AND profile_id = %s ORDER BY rank, id LIMIT %s
         ) AS head
     """
+    union = " UNION ALL ".join([scan] * len(profile_ids))
     values = [value for profile_id in profile_ids for value in (profile_id, room)]
-    with connection.cursor() as cursor:
-        cursor.execute(" UNION ALL ".join([scan] * len(profile_ids)), values)
-        heads = sorted((rank, str(task_id), profile_id) for rank, task_id, profile_id in cursor.fetchall())
-    return [(UUID(task_id), profile_id) for _, task_id, profile_id in heads[: 2 * room]]
+    return f"id IN (SELECT id FROM ({union} ORDER BY rank, id LIMIT %s) AS first)", [*values, 2 * room]  # noqa: S608 only marks are added
 
 
-def _claim(ledger: Ledger, placements: Sequence[Placement]) -> list[Claim]:
+def _claim(ledger: Ledger, placements: Sequence[Placement], content: Mapping[UUID, Content]) -> list[Claim]:
     """Apply the rule to each placement and gather what the messages need."""
-    wanted = [placement.task_id for placement in placements]
-    rows = bulk.select_rows(Task, ("id", "task_type", "payload"), {"id": wanted})
-    content = {task_id: (task_type, payload) for task_id, task_type, payload in rows}
+    large = [item.task_id for item in placements if content[item.task_id][1] is None]
+    payloads = dict(bulk.select_rows(Task, ("id", "payload"), {"id": large}))
     claims: list[Claim] = []
     for placement in placements:
         task = ledger.task(placement.task_id)
@@ -275,12 +276,14 @@ def _claim(ledger: Ledger, placements: Sequence[Placement]) -> list[Claim]:
         )
         if step:
             ledger.put(step)
-            claims.append(_message(step, content[step.task.id], placement))
+            task_type, payload = content[step.task.id]
+            claims.append(
+                _message(step, task_type, payloads[step.task.id] if payload is None else payload, placement)
+            )
     return claims
 
 
-def _message(step: rules.Step, content: tuple[str, str], placement: Placement) -> Claim:
-    task_type, payload = content
+def _message(step: rules.Step, task_type: str, payload: str, placement: Placement) -> Claim:
     return Claim(
         attempt_id=step.attempt.id,
         task_id=step.task.id,

@@ -160,7 +160,7 @@ class Committer(threading.Thread):
         while True:
             began = time.monotonic()
             try:
-                effects = self._commit(inputs, tick=tick, place=place, intents=intents)
+                effects = self._commit(inputs, tick=tick, place=place, intents=intents, from_memory=not races)
             except LostRace:
                 races += 1
                 if races > MAX_RACES:
@@ -187,7 +187,9 @@ class Committer(threading.Thread):
                 self._act(effects)
                 return
 
-    def _commit(self, inputs: Sequence[Input], *, tick: bool, place: bool, intents: bool) -> Effects | None:
+    def _commit(
+        self, inputs: Sequence[Input], *, tick: bool, place: bool, intents: bool, from_memory: bool = True
+    ) -> Effects | None:
         # Kept until a pass is committed: the watch itself is only blind once.
         self._blind |= tick and self._watch.blind(db.now(), time.monotonic())
         blind = tick and self._blind
@@ -197,7 +199,7 @@ class Committer(threading.Thread):
         if not (inputs or blind or judge or renewing or place or intents or calling):
             return None
         with db.write_transaction():
-            batch = Batch(self.sessions, self._identity, self._deadlines)
+            batch = Batch(self.sessions, self._identity, self._deadlines, from_memory=from_memory)
             batch.apply(inputs)
             if tick:
                 batch.tick(blind=blind, judge=judge)
@@ -235,8 +237,9 @@ class Committer(threading.Thread):
         for session in effects.cordoned:
             session.streak.end()  # an operator who uncordons it gives it a new chance
         for row in effects.changed:
-            self.sessions.remember(row)
+            self.sessions.remember(row, effects.changed_tasks)
             self._deadlines.follow(row, effects.time_left.get(row.id))
+        self.sessions.remember_tasks(effects.changed_tasks)
         self._deadlines.told(effects.told)
         self._follow_pings(effects)
         if effects.placed:

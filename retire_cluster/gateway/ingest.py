@@ -47,7 +47,11 @@ class Identity:
 class Batch:
     """The work of one transaction. Make one inside it, apply inputs and clock, then carry out the effects."""
 
-    def __init__(self, sessions: Sessions, identity: Identity, deadlines: Deadlines) -> None:
+    def __init__(
+        self, sessions: Sessions, identity: Identity, deadlines: Deadlines, *, from_memory: bool = True
+    ) -> None:
+        """`from_memory`: take rows as this gateway stored them last, as far as it knows them."""
+        self._from_memory = from_memory
         self.effects = Effects()
         self._deadlines = deadlines
         self._ledger = Ledger(db.now())
@@ -93,17 +97,28 @@ class Batch:
                 devices_of.add(session.device_id)
                 continue
             for message in item.messages:
-                named.update(translate.attempts_in(message))
+                named.update(self._unknown(session, message))
                 if isinstance(message, wire.Heartbeat) and session.attempts:
                     devices_of.add(session.device_id)
         self._ledger.load_attempts(map(UUID, named))
         self._ledger.load_live_of(devices_of)
+
+    def _unknown(self, session: Session, message: wire.Message) -> list[str]:
+        """The attempts a message names whose rows have to be read."""
+        names = list(translate.attempts_in(message))
+        if not self._from_memory or isinstance(message, wire.Heartbeat):
+            return names  # with a heartbeat both sides compare what there is
+        known = {name: self._sessions.known(session, UUID(name)) for name in names}
+        for pair in filter(None, known.values()):
+            self._ledger.know(*pair)
+        return [name for name, pair in known.items() if pair is None]
 
     def _store(self) -> None:
         self._store_output()  # first, so that who follows a task has its output when it ends
         self._ledger.flush()
         self.effects.finished = self._ledger.finished
         self.effects.changed = list(self._ledger.stored.values())
+        self.effects.changed_tasks.update(self._ledger.stored_tasks)
         for row in self.effects.changed:
             task = self._ledger.task(row.task_id)
             left = None if task is None else rules.time_left_s(task, row, now=self._ledger.now)
@@ -474,6 +489,7 @@ class Batch:
             self.effects.work_may_remain = True
             return
         self.effects.changed += ledger.stored.values()
+        self.effects.changed_tasks.update(ledger.stored_tasks)
         for claim in claims:
             self._assign(claim)
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from retire_cluster.gateway.sessions import Link, Session
 from retire_cluster.protocol.messages import Goodbye, Message, Register
-from tasks.rules import AttemptRow
+from tasks.rules import AttemptRow, TaskRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Effects:
     ended: list[Session] = field(default_factory=list)
     finished: list[UUID] = field(default_factory=list)
     changed: list[AttemptRow] = field(default_factory=list)
+    changed_tasks: dict[UUID, TaskRow] = field(default_factory=dict)
     time_left: dict[UUID, float] = field(default_factory=dict)  # seconds, of those changed attempts that run
     cancelling: list[UUID] = field(default_factory=list)  # live attempts of this gateway
     told: list[UUID] = field(default_factory=list)  # attempts whose devices know that they are to end

@@ -1,6 +1,7 @@
 """Connected devices as the gateway remembers them. A hint of the database's rows, refreshed after every commit."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from retire_cluster.gateway.streaks import FAST_S, SUSPECT, WORKED_S, Streak
 from retire_cluster.protocol.messages import Goodbye, Message
 from retire_cluster.protocol.states import AttemptState
 from tasks.reservations import with_free
-from tasks.rules import AttemptRow
+from tasks.rules import AttemptRow, TaskRow
 from tasks.scheduling.planner import DeviceView
 
 DECLINED_HOLD_S = (
@@ -122,6 +123,7 @@ class Sessions:
     def __init__(self) -> None:
         self.complaints = Complaints()
         self.by_device: dict[str, Session] = {}
+        self._tasks: dict[UUID, TaskRow] = {}  # of live attempts, as this gateway stored them last
         self._by_link: dict[int, Session] = {}
 
     def of(self, link: Link) -> Session | None:
@@ -140,18 +142,34 @@ class Sessions:
     def all(self) -> list[Session]:
         return list(self.by_device.values())
 
+    def known(self, session: Session, attempt_id: UUID) -> tuple[TaskRow, AttemptRow] | None:
+        """A live attempt of the session with its task, as this gateway stored them last."""
+        attempt = session.attempts.get(attempt_id)
+        task = attempt and self._tasks.get(attempt.task_id)
+        return (task, attempt) if task and attempt else None
+
     def close(self, session: Session) -> None:
+        for row in session.attempts.values():
+            self._tasks.pop(row.task_id, None)
         self._by_link.pop(id(session.link), None)
         if self.by_device.get(session.device_id) is session:
             del self.by_device[session.device_id]
 
-    def remember(self, row: AttemptRow) -> None:
-        """Follow an attempt that changed."""
+    def remember(self, row: AttemptRow, tasks: Mapping[UUID, TaskRow]) -> None:
+        """Follow an attempt that changed; its task is among those that changed, or stayed as it was."""
         session = self.by_device.get(row.device_id)
         if session is None:
             return
         if row.live and row.session == session.number:
             session.attempts[row.id] = row
+            if row.task_id in tasks:
+                self._tasks[row.task_id] = tasks[row.task_id]
         else:
             session.attempts.pop(row.id, None)
             session.cancels_sent.discard(row.id)
+            self._tasks.pop(row.task_id, None)
+
+    def remember_tasks(self, tasks: Mapping[UUID, TaskRow]) -> None:
+        """Follow those of the tasks that changed whose live attempts are here."""
+        for task_id in tasks.keys() & self._tasks.keys():
+            self._tasks[task_id] = tasks[task_id]
