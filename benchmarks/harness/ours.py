@@ -18,6 +18,7 @@ from retire_cluster.torture.processes import environment, free_port
 BIN = Path(sys.executable).parent
 START_S = 60.0
 STOP_S = 15.0
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}  # compiled modules are kept, as an installed package has them
 
 
 class CannotStart(RuntimeError):
@@ -48,7 +49,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env={**environment(), **variables},
+                env={**environment(), **BYTECODE, **variables},
                 start_new_session=True,
             )
         self.pid, self.log = self._process.pid, log
