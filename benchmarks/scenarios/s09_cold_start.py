@@ -37,7 +37,12 @@ class Fresh(Ours):
     def start(self) -> None:
         """Return at once."""
         where = ("--port", str(self.port), "--cluster-port", str(self.gateway_port))
-        flags = ("--data-dir", self.data_dir, "--embedded", "--no-rate-limit")  # a client that asks all the time
+        flags = (
+            "--data-dir",
+            self.data_dir,
+            "--embedded",
+            "--no-rate-limit",
+        )  # a client that asks all the time
         self.launch("server", BIN / "retire-cluster-api", *where, *flags)
 
     def first_result(self) -> object:

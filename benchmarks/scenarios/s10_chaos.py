@@ -30,7 +30,7 @@ TITLE = "faults under load: nothing lost, nothing recorded twice, work goes on"
 
 OURS = "ours (PostgreSQL)"
 WHOLE = "the whole run, judged"
-AGENTS, CLIENTS = 4, 10
+AGENTS, CLIENTS = 4, 16
 GRACE_S = HEARTBEAT["reconnect_grace"]
 ALLOWED_S = 2.0  # beyond the term
 AWAY_S = LEASE_S + 4.0  # a device is away for so long that its work must go elsewhere
