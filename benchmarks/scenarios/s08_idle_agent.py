@@ -4,9 +4,11 @@ All agents and all workers idle at the same time. The window is a whole number o
 agent beats equally often in it; CPU and bytes of an hour are those of the window times the hour's windows. Every
 agent and every worker gives one value, where other scenarios have one a block. An agent's tree is one process; that
 of a worker with `-c 1` is two, the one that talks to Redis and the one that runs tasks, and both count.
+Bytes are what TCP carries, TLS included; its own headers come to some 200 bytes more a heartbeat.
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -70,9 +72,12 @@ class Idler:
 def run(bench: Bench) -> Outcome:
     """As many agents as there would be blocks, with and without TLS, and Celery workers beside them."""
     outcome, window = Outcome(), bench.pick(1, 10) * INTERVAL_S
-    idlers = _workers(bench, outcome) if bench.peers else []
-    idlers += _agents(bench, OnTheLan(bench.directory / "lan"), "over TLS")
-    idlers += _agents(bench, Embedded(bench.directory / "loopback"), "plain, on one machine")
+    with ThreadPoolExecutor() as starting:
+        groups = [starting.submit(_workers, bench, outcome)] if bench.peers else []
+        lan, loopback = OnTheLan(bench.directory / "lan"), Embedded(bench.directory / "loopback")
+        groups.append(starting.submit(_agents, bench, lan, "over TLS"))
+        groups.append(starting.submit(_agents, bench, loopback, "plain, on one machine"))
+    idlers = [idler for group in groups for idler in group.result()]
     time.sleep(SETTLE_S)
     began = time.monotonic()
     for idler in idlers:
@@ -88,7 +93,6 @@ def run(bench: Bench) -> Outcome:
 
 def _agents(bench: Bench, server: Embedded, words: str) -> list[Idler]:
     """Start a server and its agents, each behind a relay of its own."""
-    bench.stack.callback(server.stop)
     server.start()
     cell = Cell(CASE, f"{OURS}, {words}", settings=f"heartbeat each {INTERVAL_S} s (default), 1 process")
     found = []
@@ -96,6 +100,8 @@ def _agents(bench: Bench, server: Embedded, words: str) -> list[Idler]:
         relay = Relay(server.gateway_port)
         bench.stack.callback(relay.close)
         found.append(Idler(cell, _join(server, f"idle-{number}", relay), relay))
+    for program in server.programs:
+        bench.stack.callback(program.kill)
     api = server.api()
     for number in range(bench.blocks):
         until(partial(_is_there, api, f"devices/idle-{number}"), f"idle-{number}; see {server.directory}")

@@ -98,7 +98,7 @@ def _server(directory: Path) -> tuple[dict[str, float], list[str]]:
         faults = [] if _is_right(found) else [f"the first result is {found}"]
         return {RESULT: took, "CPU s": trees.cpu_s(cluster.roots)}, faults
     finally:
-        cluster.stop()
+        cluster.programs[0].kill()
 
 
 def _is_right(task: object) -> bool:
@@ -151,7 +151,7 @@ def _agents(bench: Bench) -> Cell:
         agent = cluster.agent(name)
         _wait(lambda: api.raw("GET", f"devices/{name}")[0] == 200, f"{name} to join; see {agent.log}")
         figures = {REGISTERED: time.perf_counter() - began, "CPU s": trees.cpu_s([agent.pid])}
-        agent.stop()
+        agent.kill()
         return figures, []
 
     for _ in range(2):  # a start is short: more of them
