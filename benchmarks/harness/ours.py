@@ -3,14 +3,19 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from uuid import UUID
+
+import psycopg
 
 from retire_cluster.torture import redis_server
 from retire_cluster.torture.processes import environment, free_port
@@ -154,6 +159,10 @@ class Ours:
         api.close()
         return agent
 
+    def rows(self, sql: str, first: str) -> list[tuple[Any, ...]]:
+        """What the database says to a question with the task id `{first}` in it; ids are hexadecimal digits."""
+        raise NotImplementedError
+
     def stop(self) -> None:
         for program in reversed(self.programs):
             program.stop()
@@ -179,6 +188,11 @@ class Embedded(Ours):
         flags = ("--data-dir", str(self.data_dir), "--no-local-node", "--no-rate-limit", "--embedded")
         server = self.launch("server", BIN / "retire-cluster-api", *where, *flags)
         until(self._healthy, f"the server; see {server.log}")
+
+    def rows(self, sql: str, first: str) -> list[tuple[Any, ...]]:
+        database = sqlite3.connect(f"file:{self.data_dir / 'retire-cluster.sqlite3'}?mode=ro", uri=True)
+        with closing(database):
+            return database.execute(sql.format(first=":first"), {"first": UUID(first).hex}).fetchall()
 
 
 class Production(Ours):
@@ -221,6 +235,11 @@ class Production(Ours):
         celery = (BIN / "celery", "-A", "retire_cluster", "worker", "-c", "1", "-l", "WARNING")
         self.launch("celery", *celery)
         until(self._healthy, f"the API; see {self.directory}")
+
+    def rows(self, sql: str, first: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database) as database:
+            found = database.execute(sql.format(first="%(first)s").encode(), {"first": UUID(first)})
+            return [tuple(value.hex if isinstance(value, UUID) else value for value in row) for row in found]
 
     def start_gateway(self) -> Program:
         where = ("--host", "127.0.0.1", "--port", str(self.gateway_port), "--data-dir", str(self.data_dir))
