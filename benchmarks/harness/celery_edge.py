@@ -35,7 +35,7 @@ class CeleryEdge:
     def worker(self, name: str = "worker") -> Program:
         """Start a worker with one process for tasks; it may not serve yet."""
         app = ("-m", "celery", "-A", "app", "worker", "-l", "INFO")
-        command = [self.python, *app, "-c", "1", "-n", f"{name}@here"]
+        command = [str(self.python), *app, "-c", "1", "-n", f"{name}@here"]
         worker = Program(command, self._directory / f"{name}.log", self._variables)
         self._programs.append(worker)
         return worker
