@@ -4,7 +4,6 @@ import argparse
 import shutil
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,8 +29,8 @@ GATEWAY_LOCK = "gateway.lock"
 
 
 @contextmanager
-def api(arguments: argparse.Namespace) -> Iterator[Shape]:
-    """Everything `retire-cluster-api` runs. Raises StartupError."""
+def api(arguments: argparse.Namespace, began: float) -> Iterator[Shape]:
+    """Everything `retire-cluster-api` runs. `began` is monotonic. Raises StartupError."""
     directory: Path = settings.DATA_DIR
     with ExitStack() as stack:
         own = tls.given(arguments.tls_cert, arguments.tls_key)
@@ -56,7 +55,7 @@ def api(arguments: argparse.Namespace) -> Iterator[Shape]:
             celery=gateway is not None and not settings.BROKER_URL,
             local_node=_local_node_id() if gateway and not arguments.no_local_node else "",
             reusable_token=env.text("JOIN_TOKEN", ""),
-            when_up=_when_up(lines, listener.url, with_hello=arguments.hello),
+            when_up=_when_up(lines, listener.url, began if arguments.hello else None),
             certificate_changed=_token_writer(directory, gateway),
         )
 
@@ -77,7 +76,7 @@ def gateway_only(arguments: argparse.Namespace) -> Iterator[Shape]:
             gateway=listener,
             celery=not settings.BROKER_URL,
             reusable_token=env.text("JOIN_TOKEN", ""),
-            when_up=_when_up(_gateway_lines(arguments, listener, token), "", with_hello=False),
+            when_up=_when_up(_gateway_lines(arguments, listener, token)),
             certificate_changed=_token_writer(directory, listener),
         )
 
@@ -187,12 +186,12 @@ def _gateway_lines(arguments: argparse.Namespace, gateway: Listener | None, toke
     return lines
 
 
-def _when_up(lines: list[str], base_url: str, *, with_hello: bool) -> Callable[[], None]:
-    began = time.monotonic()
+def _when_up(lines: list[str], base_url: str = "", began: float | None = None) -> Callable[[], None]:
+    """Tell what is where; with `began`, run a first task too."""
 
     def when_up() -> None:
         print("\n".join(["", "Retire-Cluster is up.", *lines, ""]), flush=True)
-        if with_hello:
+        if began is not None:
             print(hello.first_echo(base_url, began), flush=True)
 
     return when_up

@@ -87,6 +87,14 @@ class Outcome:
             ratio = first.median(first_name) / second.median(second_name)
             self.goals.append(Goal(words, ratio, bound, "x", at_least=True))
 
+    def at_most_times(
+        self, words: str, ours: tuple[Cell | None, str], reference: tuple[Cell | None, str], bound: float
+    ) -> None:
+        """A goal on a ratio of two of our own figures; without one of them it counts as not met."""
+        (first, first_name), (second, second_name) = ours, reference
+        ratio = first.median(first_name) / second.median(second_name) if first and second else float("inf")
+        self.goals.append(Goal(words, ratio, bound, "x"))
+
 
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that `share` (0 to 1) of the values do not exceed. Raises ValueError on no values."""

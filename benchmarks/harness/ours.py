@@ -3,14 +3,19 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from uuid import UUID
+
+import psycopg
 
 from retire_cluster.torture import redis_server
 from retire_cluster.torture.processes import environment, free_port
@@ -18,6 +23,8 @@ from retire_cluster.torture.processes import environment, free_port
 BIN = Path(sys.executable).parent
 START_S = 60.0
 STOP_S = 15.0
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}  # compiled modules are kept, as an installed package has them
+KEPT_S = 1.0  # gunicorn closes a connection that was idle for 2 s
 
 
 class CannotStart(RuntimeError):
@@ -48,7 +55,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env={**environment(), **variables},
+                env={**environment(), **BYTECODE, **variables},
                 start_new_session=True,
             )
         self.pid, self.log = self._process.pid, log
@@ -79,6 +86,7 @@ class Api:
         self.port = port
         self._headers = {"Content-Type": "application/json", **({"X-API-Key": key} if key else {})}
         self._connection = HTTPConnection("127.0.0.1", port, timeout=120)
+        self._used_at = time.monotonic()
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """The answer's `data`. Raises RuntimeError with the answer's own words for anything but a 2xx."""
@@ -90,9 +98,13 @@ class Api:
 
     def raw(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
         """Status and body; `path` is below /api/v1/."""
+        if time.monotonic() - self._used_at > KEPT_S:
+            self._connection.close()
         self._connection.request(method, f"/api/v1/{path}", body, self._headers)
         answer = self._connection.getresponse()
-        return answer.status, answer.read()
+        text = answer.read()
+        self._used_at = time.monotonic()
+        return answer.status, text
 
     def close(self) -> None:
         self._connection.close()
@@ -148,6 +160,10 @@ class Ours:
         api.close()
         return agent
 
+    def rows(self, sql: str, first: str) -> list[tuple[Any, ...]]:
+        """What the database says to a question with the task id `{first}` in it; ids are hexadecimal digits."""
+        raise NotImplementedError
+
     def stop(self) -> None:
         for program in reversed(self.programs):
             program.stop()
@@ -173,6 +189,11 @@ class Embedded(Ours):
         flags = ("--data-dir", str(self.data_dir), "--no-local-node", "--no-rate-limit", "--embedded")
         server = self.launch("server", BIN / "retire-cluster-api", *where, *flags)
         until(self._healthy, f"the server; see {server.log}")
+
+    def rows(self, sql: str, first: str) -> list[tuple[Any, ...]]:
+        database = sqlite3.connect(f"file:{self.data_dir / 'retire-cluster.sqlite3'}?mode=ro", uri=True)
+        with closing(database):
+            return database.execute(sql.format(first=":first"), {"first": UUID(first).hex}).fetchall()
 
 
 class Production(Ours):
@@ -215,6 +236,11 @@ class Production(Ours):
         celery = (BIN / "celery", "-A", "retire_cluster", "worker", "-c", "1", "-l", "WARNING")
         self.launch("celery", *celery)
         until(self._healthy, f"the API; see {self.directory}")
+
+    def rows(self, sql: str, first: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database) as database:
+            found = database.execute(sql.format(first="%(first)s").encode(), {"first": UUID(first)})
+            return [tuple(value.hex if isinstance(value, UUID) else value for value in row) for row in found]
 
     def start_gateway(self) -> Program:
         where = ("--host", "127.0.0.1", "--port", str(self.gateway_port), "--data-dir", str(self.data_dir))

@@ -1,64 +1,97 @@
-"""A peer's client in its own environment, spoken to in lines of JSON (benchmarks/peers/driver.py)."""
+"""A peer: its processes, and its client in its own environment (benchmarks/peers)."""
 
-import json
 import os
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
-from benchmarks.harness.venvs import PEERS
+from benchmarks.harness.bench import Bench, durable_postgres
+from benchmarks.harness.contestants import Latencies, Run
+from benchmarks.harness.figures import Durability
+from benchmarks.harness.ours import Program
+from benchmarks.harness.talking import Talker
+from benchmarks.harness.venvs import PEERS, python_of
+from retire_cluster.torture import redis_server
+from retire_cluster.torture.processes import free_port
 
-STOP_S = 10.0
+
+class Stage:
+    """Where one peer stands: its interpreter, its directory, and what was started of it so far.
+
+    Raises NotInstallable.
+    """
+
+    def __init__(self, bench: Bench, peer: str, *also: str) -> None:
+        """`also` are peers whose files it shares."""
+        self._bench, self._peer = bench, peer
+        self.python = python_of(peer, bench.cache)
+        self.directory = bench.directory / peer
+        self.directory.mkdir()
+        self.roots: list[int] = []
+        places = (PEERS, PEERS / peer, *(PEERS / other for other in also))
+        self.variables = {"PYTHONPATH": os.pathsep.join(map(str, places))}
+
+    def launch(self, name: str, *command: str | Path) -> Program:
+        """Start a program, which ends with the scenario."""
+        program = Program(command, self._log(name), self.variables)
+        self._bench.stack.callback(program.stop)
+        self.roots.append(program.pid)
+        return program
+
+    def script(self, name: str) -> Path:
+        """A command of its environment."""
+        return self.python.parent / name
+
+    def client(self) -> Talker:
+        """Start its client.py."""
+        command = [self.python, PEERS / self._peer / "client.py"]
+        client = Talker(self._peer, command, self._log("client"), self.variables)
+        self._bench.stack.callback(client.stop)
+        self.roots.append(client.pid)
+        return client
+
+    def redis(self) -> None:
+        """Start a Redis as ours has it: in memory only."""
+        port = free_port()
+        quiet = ("--save", "", "--dir", self.directory, "--bind", "127.0.0.1")
+        self.launch("redis", redis_server.executable(), "--port", str(port), *quiet)
+        self.variables["BENCH_REDIS"] = f"redis://127.0.0.1:{port}"
+
+    def postgres(self) -> str:
+        """Start a PostgreSQL as ours has it; its URL."""
+        server = self._bench.stack.enter_context(durable_postgres(self._log("postgres")))
+        self.roots.append(server.pid)
+        return server.url
+
+    def pins(self, *packages: str) -> str:
+        """The versions of these packages."""
+        lines = (PEERS / self._peer / "requirements.txt").read_text().splitlines()
+        found = dict(line.split("==") for line in lines)
+        return ", ".join(f"{package} {found[package]}" for package in packages)
+
+    def _log(self, name: str) -> Path:
+        return self.directory / f"{self._peer}-{name}.log"
 
 
-class PeerError(RuntimeError):
-    """The peer's client failed; the message holds its words."""
-
-
-class Client:
-    """`client.py` of a peer, running. `pid` is of its process."""
+class Peer:
+    """A peer with a client in its own environment."""
 
     def __init__(
-        self, peer: str, python: Path, log: Path, variables: Mapping[str, str] = MappingProxyType({})
+        self, name: str, durability: Durability, settings: str, roots: Sequence[int], client: Talker
     ) -> None:
-        path = os.pathsep.join((str(PEERS), str(PEERS / peer)))
-        self._peer = peer
-        with log.open("ab") as stream:
-            self._process = subprocess.Popen(
-                [str(python), str(PEERS / peer / "client.py")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                env={**os.environ, "PYTHONPATH": path, **variables},
-                text=True,
-            )
-        self.pid = self._process.pid
+        self.name, self.durability, self.settings, self.roots = name, durability, settings, roots
+        self.client = client
 
-    def call(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """Raises PeerError."""
-        assert self._process.stdin
-        assert self._process.stdout
-        try:
-            print(json.dumps({"call": name, "arguments": arguments}), file=self._process.stdin, flush=True)
-        except BrokenPipeError:
-            raise PeerError(f"the client of {self._peer} ended") from None
-        line = self._process.stdout.readline()
-        if not line:
-            raise PeerError(f"the client of {self._peer} ended")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise PeerError(answer["error"])
-        return answer
+    def latency(self, count: int) -> Latencies:
+        found = self.client.call("latency", count=count)
+        return Latencies(found["times_ms"], found["faults"])
 
-    def stop(self) -> None:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
+    def batch(self, count: int) -> Run:
+        found = self.client.call("batch", count=count)
+        return Run(found["submit_s"], found["total_s"], lambda: exactly(count, **self.client.call("check")))
+
+
+def exactly(count: int, ids: int, results: int, right: int) -> list[str]:
+    """What is wrong, if not each of `count` tasks has one id and its one right result."""
+    if ids == results == right == count:
+        return []
+    return [f"{right} right ones of {results} results for {ids} ids of {count} tasks"]

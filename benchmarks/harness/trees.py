@@ -14,7 +14,8 @@ class Cost:
     cpu_s: float = 0.0
 
 
-def _family(roots: Iterable[int]) -> list[psutil.Process]:
+def family(roots: Iterable[int]) -> list[psutil.Process]:
+    """The processes and all their descendants, each once."""
     found: dict[int, psutil.Process] = {}
     for pid in roots:
         with suppress(psutil.NoSuchProcess):
@@ -27,7 +28,7 @@ def _family(roots: Iterable[int]) -> list[psutil.Process]:
 def cpu_s(roots: Iterable[int]) -> float:
     """CPU seconds so far of these processes' trees, of ended children too where their parent reaped them."""
     total = 0.0
-    for process in _family(roots):
+    for process in family(roots):
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
@@ -37,7 +38,7 @@ def cpu_s(roots: Iterable[int]) -> float:
 def rss_mib(roots: Iterable[int]) -> float:
     """Resident memory of the trees, MiB; what processes share counts for each."""
     total = 0
-    for process in _family(roots):
+    for process in family(roots):
         with suppress(psutil.NoSuchProcess):
             total += process.memory_info().rss
     return total / 2**20

@@ -10,15 +10,17 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+# From the import on, what libraries print goes to standard error.
+_answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
 
 def serve(calls: dict[str, Callable[..., dict[str, Any]]]) -> None:
-    """Until standard input ends. What libraries print goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    """Until standard input ends."""
     for line in sys.stdin:
         question = json.loads(line)
         try:
             answer = calls[question["call"]](**question.get("arguments", {}))
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), file=answers, flush=True)
+        print(json.dumps(answer), file=_answers, flush=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import time
 
 from retire_cluster import env
 from retire_cluster.cli import running
@@ -12,10 +13,11 @@ PROGRAM = "retire-cluster-api"
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 stopped, 1 a part died, 2 cannot start as asked."""
-    return running.run(PROGRAM, lambda: _start(argv))
+    began = time.monotonic()
+    return running.run(PROGRAM, lambda: _start(argv, began))
 
 
-def _start(argv: list[str] | None) -> None:
+def _start(argv: list[str] | None, began: float) -> None:
     arguments = parse(_parser(), argv, _check)
     from retire_cluster.relay import launch as relay
 
@@ -25,7 +27,7 @@ def _start(argv: list[str] | None) -> None:
     running.setup_django()
     from retire_cluster import launch
 
-    with launch.api(arguments) as shape:
+    with launch.api(arguments, began) as shape:
         running.serve(shape)
 
 

@@ -16,11 +16,11 @@ from typing import Any, NoReturn, TypeVar
 
 from retire_cluster import __version__, logs
 from retire_cluster.agent import config as settings
+from retire_cluster.agent import lean
 from retire_cluster.agent.address import parse_address
 from retire_cluster.agent.config import AgentConfig, Timing
 from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
 from retire_cluster.agent.execution.handlers import offered_types
-from retire_cluster.agent.runtime import Runtime
 from retire_cluster.credentials import mask
 from retire_cluster.env import EnvError
 from retire_cluster.logfiles import SharedFile
@@ -224,6 +224,9 @@ async def _test(flags: argparse.Namespace, options: _Options) -> int:
 
 
 async def _work(config: AgentConfig) -> int:
+    lean.defer("importlib", "metadata")  # websockets imports it for its developers: 1.5 MB, with all of email
+    from retire_cluster.agent.runtime import Runtime
+
     runtime = Runtime(config)
     _on_signals(runtime.stop)
     await runtime.run()

@@ -245,7 +245,7 @@ class Production(Shape):
             Blow("Celery worker's child killed", 1, replaced),
             Blow("beat killed", 1, self._deaths("beat")),
             Blow("Redis killed", 1, self._deaths("redis")),
-            Blow("PostgreSQL's connections ended", 2, {"postgres": self._end_connections}),
+            Blow("PostgreSQL's connections ended", 2, {"postgres": lambda _, __: self.end_connections()}),
         ]
 
     def idle_workers(self) -> str:
@@ -254,7 +254,8 @@ class Production(Shape):
         missing = {"celery-1@here", "celery-2@here"} - there.keys()
         return f"no answer of {', '.join(sorted(missing))}" if missing else ""
 
-    async def _end_connections(self, _: float, __: Random) -> None:
+    async def end_connections(self) -> None:
+        """Have PostgreSQL cut everybody off."""
         await asyncio.to_thread(archive.end_connections, self._database_url)
 
 

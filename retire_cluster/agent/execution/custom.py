@@ -1,6 +1,7 @@
 """Runs custom task types: the owner's handlers, each task in an interpreter of its own."""
 
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -19,6 +20,8 @@ from retire_cluster.protocol.messages import MAX_RESULT_BYTES
 from retire_cluster.protocol.states import Stream
 from retire_cluster.protocol.tasktypes import BUILTIN_TYPES
 
+GROUP = "retire_cluster.handlers"  # of the entry points of packages that bring handlers
+_ENTRY_POINTS = "*-[iI][nN][fF][oO]/entry_points.txt"  # of .dist-info, .egg-info and EGG-INFO
 LIST_WITHIN_S = 60.0  # a phone may take long to import somebody's libraries
 MAX_LINE_BYTES = 6 * MAX_RESULT_BYTES  # a character may take six as ASCII JSON
 _INTERPRETER = ("-P", "-B", "-u", "-X", "utf8")  # the user's packages, but no module from beside the script
@@ -42,7 +45,20 @@ class Modules:
 
     def request(self, **more: Any) -> str:
         """What a child is told."""
-        return json.dumps({"path": self.path, "modules": self.names, **more})
+        return json.dumps({"path": self.path, "modules": self.names, "group": GROUP, **more})
+
+    def may_be_any(self) -> bool:
+        """Whether a module is named, or an installed package may bring one: its metadata has the group then."""
+        return bool(self.names) or any(_mentions(Path(entry)) for entry in self.path)
+
+
+def _mentions(place: Path) -> bool:
+    """Whether an entry of sys.path needs a closer look. What is no directory, such as an archive, always does."""
+    if not place.is_dir():
+        return place.exists()
+    with contextlib.suppress(OSError):
+        return any(GROUP.encode() in file.read_bytes() for file in place.glob(_ENTRY_POINTS))
+    return True
 
 
 async def discover(named: Sequence[str]) -> tuple[dict[str, Handler], list[str]]:
@@ -57,6 +73,8 @@ async def discover(named: Sequence[str]) -> tuple[dict[str, Handler], list[str]]
             )
         return {}, []
     modules = Modules(named)
+    if not await asyncio.to_thread(modules.may_be_any):
+        return {}, []  # on most devices: a child would double the time of the start
     found = await _list(modules)
     if "error" in found:
         where = str(found.get("traceback") or "").strip()

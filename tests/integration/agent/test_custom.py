@@ -264,6 +264,28 @@ def test_an_installed_package_s_handlers_are_found_and_a_broken_one_only_warns(
     assert outcome(tmp_path, "installed", {}, custom=handlers).result_json == '"from a package"'
 
 
+def test_where_no_package_brings_handlers_no_process_is_asked_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "other-1.0.dist-info/entry_points.txt", "[console_scripts]\nother = other:main\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "missing"))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no-python"))
+    assert asyncio.run(discover([])) == ({}, [])
+
+
+@pytest.mark.parametrize("place", ["words.egg-info", "EGG-INFO"])
+def test_handlers_of_a_package_installed_in_an_older_way_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    site = tmp_path / "words-1.0-py3.egg"
+    write(site, f"{place}/PKG-INFO", "Metadata-Version: 2.1\nName: words\nVersion: 1.0\n")
+    write(site, f"{place}/entry_points.txt", "[retire_cluster.handlers]\nwords = egg_words\n")
+    write(site, "egg_words.py", 'from retire_cluster.agent import handler; handler("from_an_egg")(len)')
+    monkeypatch.syspath_prepend(str(site))
+    assert list(found()) == ["from_an_egg"]
+
+
 def test_importing_handlers_leaves_the_agent_s_own_process_alone(tmp_path: Path) -> None:
     file = write(
         tmp_path,

@@ -1,9 +1,9 @@
 """Runs one task of a custom type with its owner's handler, or lists the handlers there are.
 
-Reads one JSON object from standard input: `path` (sys.path), `modules`, and for a task `task_type`, `payload`,
-`attempt`, `task` and `directory`. Writes JSON objects to descriptor 3 (or the one named), one a line:
-{"progress": [percent, message]}, {"log": text}, and last {"result"} or {"error", "traceback"}; for a list
-{"types": {name: module}, "problems": [...]}.
+Reads one JSON object from standard input: `path` (sys.path), `modules`, `group` (of entry points), and for a task
+`task_type`, `payload`, `attempt`, `task` and `directory`. Writes JSON objects to descriptor 3 (or the one named),
+one a line: {"progress": [percent, message]}, {"log": text}, and last {"result"} or {"error", "traceback"}; for a
+list {"types": {name: module}, "problems": [...]}.
 """
 
 import asyncio
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 REPORT_FD = 3
-GROUP = "retire_cluster.handlers"
 MAX_TEXT = 4000
 MAX_TRACE = 16_000
 MAX_LINE = 8000  # characters of one log message
@@ -91,11 +90,11 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or value != value else min(100.0, max(0.0, value))
 
 
-def load(modules: list[str]) -> Iterator[str]:
+def load(modules: list[str], group: str) -> Iterator[str]:
     """Import the modules and what installed packages offer; yields what is wrong with one of the latter."""
     for name in modules:
         importlib.import_module(name)
-    for entry in sorted(entry_points(group=GROUP)):
+    for entry in sorted(entry_points(group=group)):
         try:
             entry.load()
         except BaseException as error:
@@ -107,7 +106,7 @@ def listed(request: dict[str, Any]) -> dict[str, Any]:
     from retire_cluster.agent.custom import registered
 
     try:
-        problems = list(load(request["modules"]))
+        problems = list(load(request["modules"], request["group"]))
     except BaseException as error:
         return {"error": in_words(error), "traceback": trace(error)}
     types = {name: function.__module__ for name, function in registered.items()}
@@ -121,7 +120,7 @@ def run(request: dict[str, Any], report: Report) -> dict[str, Any]:
 
     context = Context(request, report)
     try:
-        for problem in load(request["modules"]):
+        for problem in load(request["modules"], request["group"]):
             print(problem, file=sys.stderr)
         function = registered.get(request["task_type"])
         if function is None:

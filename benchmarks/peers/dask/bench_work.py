@@ -1,0 +1,5 @@
+"""What the workers run."""
+
+
+def noop(number: int) -> int:
+    return number
