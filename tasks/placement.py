@@ -15,7 +15,8 @@ from django.db import connection
 
 from devices.capacity import Signature
 from devices.models import Device
-from retire_cluster import bulk
+from retire_cluster import bulk, db
+from retire_cluster.protocol.states import TaskStatus
 from tasks import reservations, rules
 from tasks.lifecycle import Ledger
 from tasks.models import Profile, Task
@@ -40,8 +41,6 @@ PROSPECTS = 64  # of the devices that fit, by id: one of them is held for a wide
 CONSIDERED_DEVICES = 256  # a step looks at no more free devices than this
 TAKES_TASKS = "online AND NOT cordoned AND paused_reason = ''"
 _VERDICTS_KEPT = 100_000
-# Looked at again under the lock: what was found may have moved on meanwhile.
-_WAITS = "status = 'queued' AND cancel_requested_at IS NULL"
 # A large payload is read once it is known that its task is placed.
 _CONTENT = ("profile_id", "task_type", "CASE WHEN length(payload) <= 4096 THEN payload END")
 
@@ -200,7 +199,13 @@ def _candidates(
 ) -> tuple[list[Candidate], dict[UUID, Content]]:
     """The first tasks of each profile, locked, at most twice the room there is; and what they are about."""
     heads, values = _head_tasks(profile_ids, room)
-    found = ledger.load_where(f"{heads} AND {_WAITS}", values, _CONTENT)
+    loaded = ledger.load_where(heads, values, _CONTENT)
+    # Looked at again under the lock: what was found may have moved on meanwhile.
+    found = [
+        (row, more)
+        for row, more in loaded
+        if row.status is TaskStatus.QUEUED and row.cancel_requested_at is None
+    ]
     candidates = [
         Candidate(row.id, profile_id, row.avoid_device, (ledger.now - row.ready_at).total_seconds(), row.rank)
         for row, (profile_id, _, _) in found
@@ -255,7 +260,10 @@ def _head_tasks(profile_ids: Sequence[int], room: int) -> tuple[str, list[int]]:
     """
     union = " UNION ALL ".join([scan] * len(profile_ids))
     values = [value for profile_id in profile_ids for value in (profile_id, room)]
-    return f"id IN (SELECT id FROM ({union} ORDER BY rank, id LIMIT %s) AS first)", [*values, 2 * room]  # noqa: S608 only marks are added
+    heads = f"SELECT id FROM ({union} ORDER BY rank, id LIMIT %s) AS first"  # noqa: S608 only marks are added
+    # An array first: joined with its own table, Postgres looked for each head anew (13 ms instead of 0.3).
+    condition = f"id IN ({heads})" if db.is_sqlite() else f"id = ANY(ARRAY({heads}))"
+    return condition, [*values, 2 * room]
 
 
 def _claim(ledger: Ledger, placements: Sequence[Placement], content: Mapping[UUID, Content]) -> list[Claim]:
