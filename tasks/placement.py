@@ -111,7 +111,7 @@ def place(ledger: Ledger, connected: Sequence[DeviceView], matcher: Matcher) -> 
     wide = {item.profile_id for item in candidates if may_hold(item, profiles[item.profile_id])}
     prospects = _prospects(wide, devices, connected, matcher) if wide else []
     online = {item: sum(matcher.fits(item, device.signature) for device in connected) for item in wanted}
-    made = plan(candidates, devices, profiles, matcher.fits, online, prospects)
+    made = plan(candidates, devices, profiles, online, prospects)
     left = len(candidates) - len(made.placements)
     return _claim(ledger, made.placements), left > 0 or len(candidates) >= room or len(roomy) < len(fitting)
 
