@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.db.models import Q
 
 from clusterconfig import audit
 from clusterconfig.models import ApiKey
-from retire_cluster import datadir
+from retire_cluster import datadir, db
 from retire_cluster.credentials import API_KEY_PREFIX, digest, new_secret
 from retire_cluster.db import write_transaction
 
@@ -149,7 +149,7 @@ def verify(key: str, *, now: datetime) -> KeyHolder:
         if hmac.compare_digest(digest(configured), digest(key)):
             short = _short(configured)
             return KeyHolder(f"key:{short}", ALL_SCOPES, short)
-    return _usable_holder(ApiKey.objects.filter(digest=digest(key)).first(), now)
+    return _usable_holder(_found(digest(key)), now)
 
 
 def holder_of(key_id: str, *, now: datetime) -> KeyHolder:
@@ -166,6 +166,13 @@ def holder_of(key_id: str, *, now: datetime) -> KeyHolder:
 
 def _short(configured: str) -> str:
     return f"configured-{digest(configured)[:8]}"
+
+
+def _found(key_digest: str) -> ApiKey | None:
+    """The row of a key; every request asks for one, and composing the statement is the dearest part of it."""
+    columns = tuple(field.attname for field in ApiKey._meta.concrete_fields)
+    rows = db.select_rows(ApiKey, columns, {"digest": [key_digest]})
+    return ApiKey.from_db(connection.alias, columns, rows[0]) if rows else None
 
 
 def _usable_holder(row: ApiKey | None, now: datetime) -> KeyHolder:
