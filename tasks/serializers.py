@@ -52,9 +52,14 @@ def listed_task(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 def task_created(task: Task) -> dict[str, Any]:
     """The answer to a submission."""
-    shown = ("task_id", "task_type", "status", "priority", "created_at")
-    row = task_row(task)
-    return {"task_id": task.pk, "task": {name: row[name] for name in shown}}
+    shown = {
+        "task_id": task.pk,
+        "task_type": task.task_type,
+        "status": task.status,
+        "priority": task.priority,
+        "created_at": task.created_at,
+    }
+    return {"task_id": task.pk, "task": shown}
 
 
 def task_awaited(task: Task) -> dict[str, Any]:
