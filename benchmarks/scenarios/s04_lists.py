@@ -65,7 +65,8 @@ class Stock:
 def run(bench: Bench) -> Outcome:
     """PostgreSQL beside the stock project on the same table, then SQLite."""
     outcome = Outcome()
-    count = bench.pick(200_000, 1_000_000)
+    # In the quick profile as many as a stock project needs to become slow, and for SQLite half of them.
+    count, of_embedded = bench.pick(400_000, 1_000_000), bench.pick(200_000, 1_000_000)
     with durable_postgres(bench.directory / "postgres.log") as server:
         ours = Production(bench.directory / "production", server.url, server.pid)
         bench.stack.callback(ours.stop)
@@ -80,7 +81,7 @@ def run(bench: Bench) -> Outcome:
     embedded = Embedded(bench.directory / "embedded")
     bench.stack.callback(embedded.stop)
     embedded.start()
-    filled = _filled(bench, lambda: fill_sqlite(embedded.data_dir / "retire-cluster.sqlite3", count))
+    filled = _filled(bench, lambda: fill_sqlite(embedded.data_dir / "retire-cluster.sqlite3", of_embedded))
     _measured(bench, outcome, embedded, filled, None)
     _goals(outcome, embedded.name)
     return outcome

@@ -74,6 +74,8 @@ class Gauge:
 
     def take(self, number: int, amount: int) -> None:
         """So much less is left of one."""
+        if not amount:
+            return
         before = self._left[number]
         self._left[number] = after = before - amount
         for bound in self._bounds[bisect_right(self._bounds, after) : bisect_right(self._bounds, before)]:
