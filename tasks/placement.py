@@ -112,8 +112,10 @@ def place(ledger: Ledger, connected: Sequence[DeviceView], matcher: Matcher) -> 
     candidates = sorted([*candidates, *_waiting(ledger, cramped)], key=attrgetter("rank", "task_id"))
     wide = {item.profile_id for item in candidates if may_hold(item, profiles[item.profile_id])}
     prospects = _prospects(wide, devices, connected, matcher) if wide else []
-    online = {item: sum(matcher.fits(item, device.signature) for device in connected) for item in wanted}
-    made = plan(candidates, devices, profiles, matcher.fits, online, prospects)
+    # Asked only of what avoids a device: to count all would look at every device for every profile.
+    avoiding = {item.profile_id for item in candidates if item.avoid_device}
+    online = {item: sum(matcher.fits(item, device.signature) for device in connected) for item in avoiding}
+    made = plan(candidates, devices, profiles, online, prospects)
     left = len(candidates) - len(made.placements)
     return _claim(ledger, made.placements, content), left > 0 or len(candidates) >= room or len(roomy) < len(
         fitting

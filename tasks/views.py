@@ -67,11 +67,12 @@ class TaskViewSet(GenericViewSet[Task]):
     permission_classes = (OpenSubmit,)
 
     def get_queryset(self) -> QuerySet[Task]:
-        return Task.objects.newest().for_list()
+        return Task.objects.newest()
 
     def list(self, request: Request) -> Response:
-        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
-        return self.get_paginated_response([serializers.task_row(task) for task in page or []])
+        found = self.filter_queryset(self.get_queryset()).values(*serializers.LISTED)
+        page = self.paginate_queryset(found)
+        return self.get_paginated_response([serializers.listed_task(row) for row in page or []])
 
     def create(self, request: Request) -> Response:
         """Run something. `?wait=SECONDS` waits for its end; `?dry_run=true` only says where it could run."""

@@ -10,6 +10,7 @@ import base64
 import binascii
 import struct
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,6 +27,7 @@ from retire_cluster.api.remembered import Remembered
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
 MAX_COUNTED = 10_000  # rows
+SURELY_LARGE = 2 * MAX_COUNTED  # so many do not become few while a total is kept
 TOTALS_KEPT_S = 2.0
 totals: Remembered[int] = Remembered(TOTALS_KEPT_S)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -95,11 +97,15 @@ def count(queryset: QuerySet[Any]) -> int:
 
     Nobody misses a row among ten thousand, but counting a million takes longer than showing the page.
     """
+    question = str(queryset.order_by().query)
+    known = totals.known(question)
+    if known is not None and known > SURELY_LARGE:
+        return known
     # In the list's order: otherwise Postgres may prefer to read the table.
     counted = queryset.values("pk")[: MAX_COUNTED + 1].count()
     if counted <= MAX_COUNTED:
         return counted
-    return max(counted, totals.get(str(queryset.order_by().query), queryset.count))
+    return max(counted, totals.get(question, queryset.count))
 
 
 def encode_cursor(moment: datetime, row_id: uuid.UUID) -> str:
@@ -118,9 +124,10 @@ def decode_cursor(text: str) -> tuple[datetime, uuid.UUID]:
         raise invalid(FieldError("cursor", "is not one this API gave; start with an empty one")) from None
 
 
-def _cursor_of(row: Model, field: str) -> str:
-    row_id = row.pk if isinstance(row.pk, uuid.UUID) else uuid.UUID(int=row.pk)
-    return encode_cursor(getattr(row, field), row_id)
+def _cursor_of(row: Model | Mapping[str, Any], field: str) -> str:
+    """The position of an object, or of a row of columns with its id."""
+    key, moment = (row["id"], row[field]) if isinstance(row, Mapping) else (row.pk, getattr(row, field))
+    return encode_cursor(moment, key if isinstance(key, uuid.UUID) else uuid.UUID(int=key))
 
 
 def _key_of(model: type[Model], row_id: uuid.UUID) -> uuid.UUID | int:

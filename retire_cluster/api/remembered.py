@@ -31,6 +31,12 @@ class Remembered(Generic[T]):
                 self._answers.popitem(last=False)
             return known[1]
 
+    def known(self, question: str) -> T | None:
+        """The answer if it is still good; nothing is found anew."""
+        with self._lock:
+            kept = self._answers.get(question)
+            return kept[1] if kept is not None and self._clock() < kept[0] else None
+
     def forget(self) -> None:
         """Find every answer anew."""
         with self._lock:

@@ -7,13 +7,14 @@ at which it is free at the latest never moves away, except for what is ranked be
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from devices.capacity import Signature
+from tasks.scheduling.bits import Gauge, Level, Levels, collect, each
 from tasks.scheduling.profiles import ProfileKey
+from tasks.scheduling.roster import Roster
 
 AVOID_S = 15.0  # how long a task waits for another device than the one that failed it
 HOT_C = 70.0
@@ -41,9 +42,16 @@ class DeviceView:
 
     def score(self) -> tuple[bool, bool, bool, float, int, str]:
         """Smallest first: not failing, plugged in, cool, least loaded, largest; the id makes the order total."""
+        return (*self.level(), *self.size())
+
+    def level(self) -> tuple[bool, bool, bool, float]:
+        """The part of the score that a placement changes; only for the worse."""
         hot = self.temperature_c is not None and self.temperature_c >= HOT_C
-        load = 1 - self.free_slots / self.slots
-        return (self.failing, self.on_battery, hot, load, -(self.signature.cpu_count or 0), self.id)
+        return (self.failing, self.on_battery, hot, 1 - self.free_slots / self.slots)
+
+    def size(self) -> tuple[int, str]:
+        """The part that stays."""
+        return (-(self.signature.cpu_count or 0), self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +115,6 @@ class Plan:
     held: dict[str, UUID] = field(default_factory=dict)
 
 
-Fits = Callable[[int, Signature], bool]
-
-
 def is_wide(profile: ProfileKey) -> bool:
     """Whether a task of it may find a free slot and still no room."""
     need = profile.requirements
@@ -131,7 +136,6 @@ def plan(
     candidates: Sequence[Candidate],
     devices: Sequence[DeviceView],
     profiles: Mapping[int, ProfileKey],
-    fits: Fits,
     alternatives: Mapping[int, int],
     prospects: Sequence[Prospect] = (),
 ) -> Plan:
@@ -141,42 +145,116 @@ def plan(
     a task goes back to the device that failed it. `prospects` are the devices that may be held; those that are
     in `devices` too share their views. Reduces the free capacity of the views it uses.
     """
-    suitable: dict[int, list[DeviceView]] = {}
-    made = Plan()
-    free = sum(device.free_slots for device in devices)
+    openings, holds = _Openings(devices, profiles), _Holds(prospects, profiles)
+    made = Plan(held=holds.made)
     for candidate in candidates:
-        if free <= 0:
+        if openings.free_slots <= 0:
             break
-        profile_id = candidate.profile_id
-        if profile_id not in suitable:
-            suitable[profile_id] = [device for device in devices if fits(profile_id, device.signature)]
         avoid = candidate.avoid_device if _still_avoids(candidate, alternatives) else ""
-        device = _best(profiles[profile_id], suitable[profile_id], {avoid, *made.held})
-        if device is None:
-            _hold(made, candidate, profiles[profile_id], prospects, fits)
-            continue
-        taken = reservation(profiles[profile_id], device)
-        _take(device, taken)
-        free -= taken[0]
-        made.placements.append(Placement(candidate.task_id, device, taken))
+        device = openings.best(candidate.profile_id, avoid)
+        if device is not None:
+            taken = openings.take(device, candidate.profile_id)
+            made.placements.append(Placement(candidate.task_id, device, taken))
+        elif (held := holds.hold(candidate)) is not None:
+            openings.close(held)
     return made
 
 
-def _hold(
-    made: Plan, candidate: Candidate, profile: ProfileKey, prospects: Iterable[Prospect], fits: Fits
-) -> None:
-    """Hold the device that is free soonest for the task, if it is wide and old enough."""
-    if len(made.held) >= HELD_AT_MOST or not may_hold(candidate, profile):
-        return
-    open_to_it = [
-        (prospect.free_at(needed), prospect.device.id)
-        for prospect in prospects
-        if prospect.device.id not in made.held
-        and fits(candidate.profile_id, prospect.device.signature)
-        and (needed := reservation(profile, prospect.device)) != ONE_SLOT
-    ]
-    if open_to_it:
-        made.held[min(open_to_it)[1]] = candidate.task_id
+class _Openings:
+    """What is free, as sets of devices, so that the best one for a task is found without a look at each.
+
+    Everything here only shrinks: who has no room for a profile has none later, and nobody's score gets better.
+    """
+
+    def __init__(self, devices: Sequence[DeviceView], profiles: Mapping[int, ProfileKey]) -> None:
+        self._devices = sorted(devices, key=DeviceView.size)
+        self._numbers = {device.id: number for number, device in enumerate(self._devices)}
+        self._profiles = profiles
+        self._roster = Roster([device.signature for device in self._devices])
+        self._levels = Levels([device.level() for device in self._devices])
+        self._slots = Gauge([device.free_slots for device in self._devices])
+        self._memory = Gauge([device.free_memory_mb or 0 for device in self._devices])
+        self._storage = Gauge([device.free_storage_mb or 0 for device in self._devices])
+        self._idle = collect(device.free_slots >= device.slots for device in self._devices)
+        self._closed = 0
+        self._suitable: dict[int, int] = {}  # of a profile, less those found without room
+        self._start: dict[int, Level] = {}  # no suitable device with room is better than this
+        self.free_slots = sum(device.free_slots for device in devices)
+
+    def best(self, profile_id: int, avoid: str) -> DeviceView | None:
+        """The device with the smallest score of those that fit and have room."""
+        profile = self._profiles[profile_id]
+        avoided = 1 << self._numbers[avoid] if avoid in self._numbers else 0
+        wanted = self._with_room(profile_id, profile) & ~avoided
+        while (found := self._levels.best(wanted, self._start.get(profile_id))) is not None:
+            number, level = found
+            if not avoided:
+                self._start[profile_id] = level
+            if has_room(profile, self._devices[number]):
+                return self._devices[number]
+            self._suitable[profile_id] &= ~(1 << number)
+            wanted ^= 1 << number
+        return None
+
+    def take(self, device: DeviceView, profile_id: int) -> Reservation:
+        """Reserve what a task of the profile needs."""
+        number = self._numbers[device.id]
+        slots, memory_mb, storage_mb = taken = reservation(self._profiles[profile_id], device)
+        _take(device, taken)
+        self.free_slots -= slots
+        self._slots.take(number, slots)
+        self._memory.take(number, memory_mb)
+        self._storage.take(number, storage_mb)
+        self._idle &= ~(1 << number)
+        self._levels.move(number, device.level())
+        return taken
+
+    def close(self, device_id: str) -> None:
+        """Nothing more goes there."""
+        if device_id in self._numbers:
+            self._closed |= 1 << self._numbers[device_id]
+
+    def _with_room(self, profile_id: int, profile: ProfileKey) -> int:
+        """Those that fit and, as far as the gauges tell, have room."""
+        members = self._suitable.get(profile_id)
+        if members is None:
+            members = self._suitable[profile_id] = self._roster.fitting(profile)
+        need = profile.requirements
+        slots = max(1, need.min_cpu_cores or 1)
+        members &= (self._slots.at_least(slots) | self._idle) & ~self._closed
+        if need.memory_mb:
+            members &= self._memory.at_least(need.memory_mb)
+        if need.storage_mb:
+            members &= self._storage.at_least(need.storage_mb)
+        return members
+
+
+class _Holds:
+    """Devices held for wide tasks that wait for long."""
+
+    def __init__(self, prospects: Sequence[Prospect], profiles: Mapping[int, ProfileKey]) -> None:
+        self._prospects = prospects
+        self._profiles = profiles
+        self._roster = Roster([prospect.device.signature for prospect in prospects])
+        self.made: dict[str, UUID] = {}
+
+    def hold(self, candidate: Candidate) -> str | None:
+        """Hold the device that is free soonest for the task, if it is wide and old enough; which one."""
+        profile = self._profiles[candidate.profile_id]
+        if len(self.made) >= HELD_AT_MOST or not may_hold(candidate, profile):
+            return None
+        fitting = [self._prospects[number] for number in each(self._roster.fitting(profile))]
+        open_to_it = [
+            (prospect.free_at(needed), prospect.device.id)
+            for prospect in fitting
+            if prospect.device.id not in self.made
+            and (needed := reservation(profile, prospect.device)) != ONE_SLOT
+        ]
+        if not open_to_it:
+            return None
+        device_id = min(open_to_it)[1]
+        self.made[device_id] = candidate.task_id
+        return device_id
 
 
 def has_room(profile: ProfileKey, device: DeviceView) -> bool:
@@ -191,11 +269,6 @@ def has_room(profile: ProfileKey, device: DeviceView) -> bool:
 
 def _still_avoids(candidate: Candidate, alternatives: Mapping[int, int]) -> bool:
     return candidate.ready_for_s < AVOID_S and alternatives.get(candidate.profile_id, 0) > 1
-
-
-def _best(profile: ProfileKey, devices: list[DeviceView], barred: AbstractSet[str]) -> DeviceView | None:
-    open_devices = [device for device in devices if device.id not in barred and has_room(profile, device)]
-    return min(open_devices, key=DeviceView.score, default=None)
 
 
 def _take(device: DeviceView, taken: Reservation) -> None:

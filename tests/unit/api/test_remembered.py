@@ -50,6 +50,18 @@ def test_a_cheap_answer_is_kept_for_its_seconds(
     assert ask("a") == 3
 
 
+def test_what_is_known_is_told_as_long_as_it_is_good_and_nothing_is_found_for_it() -> None:
+    clock = Clock()
+    answers: Remembered[int] = Remembered(2.0, clock)
+    oracle = Oracle(clock, 0.0)
+
+    assert (answers.known("a"), oracle.asked) == (None, 0)
+    answers.get("a", oracle)
+    assert (answers.known("a"), answers.known("b")) == (1, None)
+    clock.now += 2.0
+    assert (answers.known("a"), oracle.asked) == (None, 1)
+
+
 def test_a_dear_answer_is_kept_until_it_has_paid(
     ask_of: Callable[..., tuple[Clock, Callable[[str], int]]],
 ) -> None:

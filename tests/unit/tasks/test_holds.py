@@ -74,7 +74,6 @@ def made(
         queue,
         devices,
         profiles,
-        lambda number, signature: feasible(profiles[number], signature),
         dict.fromkeys(profiles, 2),
         prospects,
     )
@@ -225,7 +224,6 @@ class World:
             [*queue, *narrow],
             devices,
             PROFILES,
-            lambda number, signature: feasible(PROFILES[number], signature),
             dict.fromkeys(PROFILES, 2),
             prospects if hold else (),
         )

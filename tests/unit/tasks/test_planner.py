@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.capacity import Signature
+from tasks.scheduling.bits import each
 from tasks.scheduling.feasibility import checks, feasible
-from tasks.scheduling.planner import AVOID_S, Candidate, DeviceView, Placement, plan, reservation
+from tasks.scheduling.planner import AVOID_S, Candidate, DeviceView, Placement, has_room, plan, reservation
 from tasks.scheduling.profiles import ProfileKey, Requirements
+from tasks.scheduling.roster import Roster
 
 TYPES = ("echo", "sleep", "custom")
 TAGS = ("fast", "disks", "pocket")
@@ -104,7 +106,6 @@ def planned(
         queue,
         deepcopy(list(fleet)),
         profiles,
-        lambda number, signature: feasible(profiles[number], signature),
         alternatives,
     ).placements
 
@@ -205,6 +206,37 @@ def test_what_decides_is_what_explains(profile: ProfileKey, signature: Signature
     assert feasible(profile, signature) == all(check.passed for check in found)
     assert len({check.reason for check in found}) == len(found)
     assert all(check.wanted and check.found is not None for check in found)
+
+
+@given(profile_lists, st.lists(signatures, max_size=8))
+def test_what_decides_for_many_devices_decides_for_each(
+    profiles: list[ProfileKey], devices: list[Signature]
+) -> None:
+    roster = Roster(devices)
+    for profile in profiles:
+        fitting = [number for number, device in enumerate(devices) if feasible(profile, device)]
+        assert list(each(roster.fitting(profile))) == fitting
+
+
+@given(situations())
+def test_each_task_goes_to_the_best_device_with_room(situation: Situation) -> None:
+    """As a look at every device for every task would have it."""
+    queue, fleet, profiles = situation
+    queue = [replace(candidate, avoid_device="") for candidate in queue]
+    placements = {item.task_id: item.device.id for item in planned(queue, fleet, profiles)}
+    left = deepcopy(fleet)
+    for candidate in queue:
+        profile = profiles[candidate.profile_id]
+        open_devices = [
+            device for device in left if feasible(profile, device.signature) and has_room(profile, device)
+        ]
+        best = min(open_devices, key=DeviceView.score, default=None)
+        assert placements.get(candidate.task_id) == (best and best.id)
+        if best:
+            slots, memory_mb, storage_mb = reservation(profile, best)
+            best.free_slots -= slots
+            best.free_memory_mb = None if best.free_memory_mb is None else best.free_memory_mb - memory_mb
+            best.free_storage_mb = None if best.free_storage_mb is None else best.free_storage_mb - storage_mb
 
 
 @given(st.builds(ProfileKey, st.sampled_from(TYPES), requirements), fleets())
