@@ -37,7 +37,7 @@ PEERS = (
 
 def run(bench: Bench) -> Outcome:
     outcome = Outcome()
-    count = bench.pick(100, 1000)
+    count = bench.pick(60, 1000)
     alone = [noops.embedded(bench), noops.production(bench)]
     peers = systems.start(bench, PEERS, outcome)
     crowded = [noops.embedded(bench, "-crowded"), noops.production(bench, "-crowded")]
@@ -45,7 +45,7 @@ def run(bench: Bench) -> Outcome:
         _crowd(bench, cluster)
     behind = [noops.embedded(bench, "-behind"), noops.production(bench, "-behind")]
     for cluster in behind:
-        _fill(bench, cluster, bench.pick(20_000, 100_000))
+        _fill(bench, cluster, bench.pick(10_000, 100_000))
     contenders: dict[str, list[Contestant]] = {
         ALONE: [*alone, *peers.values()],
         CROWDED: [*crowded],
