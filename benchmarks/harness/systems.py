@@ -57,7 +57,8 @@ def _celery_postgres(bench: Bench) -> Peer:
     client.call("prepare")
     _celery(stage)
     pins = stage.pins("celery", "django_celery_results", "Django", "psycopg")
-    settings = f"{pins}; prefork 2, acks_late, polls each 2 ms (default 500), a connection a task (as by default), fsync on"
+    polls = "polls each 2 ms (default 500), a connection a task (as by default)"
+    settings = f"{pins}; prefork 2, acks_late, {polls}, fsync on"
     return Peer(CELERY_POSTGRES, Durability.COMMITTED, settings, stage.roots, client)
 
 
