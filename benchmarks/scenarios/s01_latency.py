@@ -4,9 +4,9 @@ Three states of the cluster: nothing else there; 1,000 (quick: 300) other agents
 type; behind a backlog of lower priority.
 
 The backlog: 100,000 (quick: 10,000) low `sleep` tasks of BACKLOG_PROFILES profiles, all of which one more connected
-agent can run. Its slots are full of them all the time, and each placement has to look past the whole queue. It moves
-a few tasks a second. The no-ops' own agents do not offer `sleep`: placement does not interrupt what runs, so tasks
-that could run there would be a measure of their length.
+agent can run. Its slots are full of them all the time, and each placement has to look past the whole queue. It
+moves a few tasks a second. The no-ops' own agents do not offer `sleep`: placement does not interrupt what runs, so
+tasks that could run there would be a measure of their length.
 """
 
 from benchmarks.harness import contestants, noops, systems
