@@ -81,7 +81,7 @@ def flood(port: int, requests: Sequence[bytes], clients: int) -> list[Answer]:
     asked: dict[Line, int] = {}
     with selectors.DefaultSelector() as selector:
         try:
-            for number, _ in zip(numbers, range(clients), strict=False):
+            for _, number in zip(range(clients), numbers, strict=False):
                 line = Line(port)
                 asked[line] = number
                 selector.register(line.socket, selectors.EVENT_READ, line)

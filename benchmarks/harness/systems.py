@@ -20,7 +20,7 @@ CELERY_REDIS, CELERY_POSTGRES = "Celery + Redis", "Celery + PostgreSQL results"
 FLOWER, PROCRASTINATE = "Flower + Celery + Redis", "procrastinate"
 DASK, RAY = "Dask distributed", "Ray"
 CLIENTS = 8
-_LOOK_S = 0.02
+END_S = 600.0  # for the tasks of a block, once all are submitted
 
 
 def start(bench: Bench, names: Sequence[str], outcome: Outcome) -> dict[str, Peer]:
@@ -57,7 +57,8 @@ def _celery_postgres(bench: Bench) -> Peer:
     client.call("prepare")
     _celery(stage)
     pins = stage.pins("celery", "django_celery_results", "Django", "psycopg")
-    settings = f"{pins}; prefork 2, acks_late, polls each 2 ms (default 500), CONN_MAX_AGE=None, fsync on"
+    polls = "polls each 2 ms (default 500), a connection a task (as by default)"
+    settings = f"{pins}; prefork 2, acks_late, {polls}, fsync on"
     return Peer(CELERY_POSTGRES, Durability.COMMITTED, settings, stage.roots, client)
 
 
@@ -112,15 +113,14 @@ class Flower(Peer):
         began = time.perf_counter()
         answers = flood(self._port, requests, CLIENTS)
         submit_s = time.perf_counter() - began
-        while self.client.call("stored")["count"] < before + count:
-            time.sleep(_LOOK_S)
+        refused = [answer for answer in answers if answer.status != 200]
+        if refused:
+            raise RuntimeError(f"Flower refused {len(refused)} of {count}, such as {refused[0]}")
+        until(lambda: self.client.call("stored")["count"] >= before + count, "the results", END_S)
         total_s = time.perf_counter() - began
         return Run(submit_s, total_s, lambda: self._check(answers))
 
     def _check(self, answers: Sequence[Answer]) -> list[str]:
-        refused = [answer for answer in answers if answer.status != 200]
-        if refused:
-            return [f"{len(refused)} refused, such as {refused[0]}"]
         ids = {json.loads(answer.body)["task-id"]: number for number, answer in enumerate(answers)}
         return exactly(len(answers), **self.client.call("check", ids=ids))
 

@@ -1,12 +1,12 @@
 """S1: from submit to result through REST, one no-op at a time.
 
-Three states of the cluster: nothing else there; 1,000 other agents connected that offer another task type; behind
-a backlog of lower priority.
+Three states of the cluster: nothing else there; 1,000 (quick: 300) other agents connected that offer another task
+type; behind a backlog of lower priority.
 
-The backlog: 100,000 low `sleep` tasks of BACKLOG_PROFILES profiles, all of which one more connected agent can run.
-Its slots are full of them all the time, and each placement has to look past the whole queue. It moves a few tasks
-a second. The no-ops' own agents do not offer `sleep`: placement does not interrupt what runs, so tasks that could
-run there would be a measure of their length.
+The backlog: 100,000 (quick: 10,000) low `sleep` tasks of BACKLOG_PROFILES profiles, all of which one more connected
+agent can run. Its slots are full of them all the time, and each placement has to look past the whole queue. It
+moves a few tasks a second. The no-ops' own agents do not offer `sleep`: placement does not interrupt what runs, so
+tasks that could run there would be a measure of their length.
 """
 
 from benchmarks.harness import contestants, noops, systems
@@ -19,9 +19,8 @@ from benchmarks.harness.ours import Embedded, Production
 
 NUMBER = "S1"
 TITLE = "Submit to result through REST, one no-op at a time"
-ALONE, CROWDED, BEHIND = "alone", "with 1,000 other agents", "behind a backlog of lower priority"
+ALONE, CROWDED, BEHIND = "alone", "with many other agents", "behind a backlog of lower priority"
 P50, P99 = "p50 ms", "p99 ms"
-OTHERS = 1000
 BACKLOG_PROFILES = 20
 BACKLOG_SLOTS, BACKLOG_SLEEP_S = 16, 10
 JOIN_S = 120.0
@@ -37,15 +36,15 @@ PEERS = (
 
 def run(bench: Bench) -> Outcome:
     outcome = Outcome()
-    count = bench.pick(100, 1000)
+    count = bench.pick(60, 1000)
     alone = [noops.embedded(bench), noops.production(bench)]
     peers = systems.start(bench, PEERS, outcome)
     crowded = [noops.embedded(bench, "-crowded"), noops.production(bench, "-crowded")]
     for cluster in crowded:
-        _crowd(bench, cluster)
+        _crowd(bench, cluster, bench.pick(300, 1000))
     behind = [noops.embedded(bench, "-behind"), noops.production(bench, "-behind")]
     for cluster in behind:
-        _fill(bench, cluster, bench.pick(20_000, 100_000))
+        _fill(bench, cluster, bench.pick(10_000, 100_000))
     contenders: dict[str, list[Contestant]] = {
         ALONE: [*alone, *peers.values()],
         CROWDED: [*crowded],
@@ -63,17 +62,18 @@ def _entry(case: str, contestant: Contestant, count: int) -> tuple[Cell, Measure
     return cell, contestants.latency(contestant, count)
 
 
-def _crowd(bench: Bench, cluster: Noops) -> None:
+def _crowd(bench: Bench, cluster: Noops, count: int) -> None:
     """Connect the others."""
-    bench.say(f"{OTHERS} other agents join {cluster.name}")
+    bench.say(f"{count:,} other agents join {cluster.name}")
     ours = cluster.ours
     api = ours.api()
-    api.call("PUT", "config/server", {"max_connections": OTHERS + 100})
+    api.call("PUT", "config/server", {"max_connections": count + 100})
     api.close()
     log = ours.directory / "others.log"
-    others = Agents(ours.gateway_port, ours.data_dir / "join-token", OTHERS, log)
+    others = Agents(ours.gateway_port, ours.data_dir / "join-token", count, log)
     bench.stack.callback(others.stop)
-    others.wait(OTHERS, JOIN_S)
+    others.wait(count, JOIN_S)
+    cluster.settings += f"; {count:,} other agents"
 
 
 def _fill(bench: Bench, cluster: Noops, count: int) -> None:
@@ -95,6 +95,7 @@ def _fill(bench: Bench, cluster: Noops, count: int) -> None:
     for _ in range(count // len(tasks)):
         api.call("POST", "tasks/batch", {"tasks": tasks})
     api.close()
+    cluster.settings += f"; {count:,} tasks wait"
 
 
 def _set_goals(outcome: Outcome) -> None:

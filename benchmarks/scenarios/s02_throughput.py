@@ -26,8 +26,8 @@ def run(bench: Bench) -> Outcome:
     outcome = Outcome()
     ours = [noops.embedded(bench), noops.production(bench)]
     peers = systems.start(bench, (*BATCH_PEERS, systems.FLOWER), outcome)
-    many, few = bench.pick(4000, 20_000), bench.pick(500, 20_000)  # a peer needs a minute for 20,000
-    one_by_one = bench.pick(400, 4000)
+    many, few = bench.pick(2000, 20_000), bench.pick(300, 20_000)  # a peer needs a minute for 20,000
+    one_by_one = bench.pick(200, 20_000)
     in_batches: list[Runs] = [(cluster, cluster.batch, many) for cluster in ours]
     in_batches += [(peer, peer.batch, few) for name, peer in peers.items() if name in BATCH_PEERS]
     singly: list[Runs] = [(cluster, cluster.single, one_by_one) for cluster in ours]

@@ -5,7 +5,7 @@ import time
 import django
 from bench_app import noop
 from celery import group
-from driver import serve
+from driver import serve, until
 
 django.setup()
 
@@ -37,8 +37,7 @@ def batch(count: int) -> dict:
     began = time.perf_counter()
     submitted = group(noop.s(number) for number in range(count)).apply_async()
     submit_s = time.perf_counter() - began
-    while TaskResult.objects.filter(status="SUCCESS").count() < before + count:
-        time.sleep(0.05)
+    until(lambda: TaskResult.objects.filter(status="SUCCESS").count() >= before + count, 0.05)
     total_s = time.perf_counter() - began
     last["ids"] = {one.id: number for number, one in enumerate(submitted.results)}
     return {"submit_s": submit_s, "total_s": total_s}

@@ -11,7 +11,6 @@ DATABASES = {
         "NAME": "postgres",
         "USER": "postgres",
         "HOST": os.environ["BENCH_POSTGRES"],
-        "CONN_MAX_AGE": None,
     }
 }
 CELERY_BROKER_URL = f"{os.environ['BENCH_REDIS']}/0"

@@ -6,7 +6,7 @@ import time
 import redis
 from bench_app import noop
 from celery import group
-from driver import serve
+from driver import serve, until
 
 results = redis.Redis.from_url(f"{os.environ['BENCH_REDIS']}/1")
 last = {}  # what the last batch has to be checked for
@@ -28,8 +28,7 @@ def batch(count: int) -> dict:
     began = time.perf_counter()
     submitted = group(noop.s(number) for number in range(count)).apply_async()
     submit_s = time.perf_counter() - began
-    while results.dbsize() < before + count:  # one key a result: the cheapest way to see the end
-        time.sleep(0.02)
+    until(lambda: results.dbsize() >= before + count, 0.02)  # one key a result: the cheapest way to see it
     total_s = time.perf_counter() - began
     last["submitted"] = submitted
     return {"submit_s": submit_s, "total_s": total_s}

@@ -5,7 +5,7 @@ import time
 
 import psycopg
 from bench_app import app, noop
-from driver import serve
+from driver import serve, until
 from procrastinate import SyncPsycopgConnector
 
 POLL_S = 0.002
@@ -49,8 +49,7 @@ def batch(count: int) -> dict:
         submit_s = time.perf_counter() - began
     first = min(ids)
     done = "SELECT count(*) FROM procrastinate_jobs WHERE id >= %s AND status = 'succeeded'"
-    while jobs.execute(done, (first,)).fetchone()[0] < count:
-        time.sleep(0.05)
+    until(lambda: jobs.execute(done, (first,)).fetchone()[0] >= count, 0.05)
     total_s = time.perf_counter() - began
     last["ids"] = ids
     return {"submit_s": submit_s, "total_s": total_s}
