@@ -3,7 +3,8 @@
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,21 +18,20 @@ class PeerError(RuntimeError):
     """The peer's client failed; the message holds its words."""
 
 
-class Client:
-    """`client.py` of a peer, running. `pid` is of its process."""
+class Helper:
+    """A program that obeys lines of JSON, running. `pid` is of its process."""
 
     def __init__(
-        self, peer: str, python: Path, log: Path, variables: Mapping[str, str] = MappingProxyType({})
+        self, name: str, command: Sequence[str | Path], log: Path, variables: Mapping[str, str]
     ) -> None:
-        path = os.pathsep.join((str(PEERS), str(PEERS / peer)))
-        self._peer = peer
+        self._name = name
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [str(python), str(PEERS / peer / "client.py")],
+                [str(word) for word in command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
-                env={**os.environ, "PYTHONPATH": path, **variables},
+                env={**os.environ, **variables},
                 text=True,
             )
         self.pid = self._process.pid
@@ -43,10 +43,10 @@ class Client:
         try:
             print(json.dumps({"call": name, "arguments": arguments}), file=self._process.stdin, flush=True)
         except BrokenPipeError:
-            raise PeerError(f"the client of {self._peer} ended") from None
+            raise PeerError(f"{self._name} ended") from None
         line = self._process.stdout.readline()
         if not line:
-            raise PeerError(f"the client of {self._peer} ended")
+            raise PeerError(f"{self._name} ended")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise PeerError(answer["error"])
@@ -62,3 +62,23 @@ class Client:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+
+
+class Client(Helper):
+    """`client.py` of a peer."""
+
+    def __init__(
+        self, peer: str, python: Path, log: Path, variables: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        path = os.pathsep.join((str(PEERS), str(PEERS / peer)))
+        command = (python, PEERS / peer / "client.py")
+        super().__init__(f"the client of {peer}", command, log, {"PYTHONPATH": path, **variables})
+
+
+class Own(Helper):
+    """A module of ours that loads a server from a process of its own."""
+
+    def __init__(self, module: str, log: Path) -> None:
+        root = str(PEERS.parents[1])
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
+        super().__init__(module, (sys.executable, "-m", module), log, {"PYTHONPATH": path})
