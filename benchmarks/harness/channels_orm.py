@@ -4,7 +4,6 @@ import json
 import socket
 from contextlib import ExitStack, suppress
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -47,9 +46,7 @@ class Stock:
         self.versions = str(self.client.call("prepare")["versions"])
         self.port, self.request_port = free_port(), free_port()
         self.sockets_pid = self.start_sockets()
-        requests_pid = int(
-            self.client.call("start_requests", port=self.request_port, threads=threads)["pid"]
-        )
+        requests_pid = int(self.client.call("start_requests", port=self.request_port, threads=threads)["pid"])
         until(lambda: _listens(self.request_port), f"gunicorn; see {self.directory}")
         self._others = [redis.pid, requests_pid, self.database.pid]
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def allowed(wanted: int) -> Iterator[None]:
-    """As many open files as may be, for this process and those it starts. Raises RuntimeError where too few may be."""
+    """As many open files as may be, for this process and those it starts. Raises RuntimeError on too few."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
         raise RuntimeError(f"this needs {wanted} open files and {hard} are allowed: raise `ulimit -Hn`")

@@ -160,9 +160,7 @@ def _initialise(programs: Path, home: Path) -> None:
         raise PostgresError(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
 
 
-def _start(
-    programs: Path, home: Path, log: Path, settings: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
+def _start(programs: Path, home: Path, log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
     flags = [f"--{name}={value}" for name, value in {"listen_addresses": "", **settings}.items()]
     with log.open("ab") as stream:
         return subprocess.Popen(

@@ -47,7 +47,12 @@ class DeviceConsumer(AsyncJsonWebsocketConsumer):
 
     @database_sync_to_async
     def _register(self, capabilities, metrics):
-        about = {"capabilities": capabilities, "metrics": metrics, "online": True, "last_seen": timezone.now()}
+        about = {
+            "capabilities": capabilities,
+            "metrics": metrics,
+            "online": True,
+            "last_seen": timezone.now(),
+        }
         Device.objects.update_or_create(id=self.device_id, defaults=about)
 
     @database_sync_to_async
