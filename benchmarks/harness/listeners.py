@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from benchmarks.harness.figures import percentile
@@ -198,7 +199,8 @@ class Listeners:
 
     def drain(self, quiet_s: float) -> dict[str, Any]:
         """Have the stalled ones read at last: the most bytes one got, and what kinds of frames, by client."""
-        found = [client.drain(quiet_s) for client in self._stalled]
+        with ThreadPoolExecutor(len(self._stalled)) as pool:
+            found = list(pool.map(lambda client: client.drain(quiet_s), self._stalled))
         self._stalled.clear()
         return {
             "most_bytes": max(taken for taken, _ in found),

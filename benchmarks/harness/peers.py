@@ -3,8 +3,7 @@
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,20 +17,21 @@ class PeerError(RuntimeError):
     """The peer's client failed; the message holds its words."""
 
 
-class Helper:
-    """A program that obeys lines of JSON, running. `pid` is of its process."""
+class Client:
+    """`client.py` of a peer, running. `pid` is of its process."""
 
     def __init__(
-        self, name: str, command: Sequence[str | Path], log: Path, variables: Mapping[str, str]
+        self, peer: str, python: Path, log: Path, variables: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        self._name = name
+        path = os.pathsep.join((str(PEERS), str(PEERS / peer)))
+        self._peer = peer
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [str(word) for word in command],
+                [str(python), str(PEERS / peer / "client.py")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
-                env={**os.environ, **variables},
+                env={**os.environ, "PYTHONPATH": path, **variables},
                 text=True,
             )
         self.pid = self._process.pid
@@ -43,10 +43,10 @@ class Helper:
         try:
             print(json.dumps({"call": name, "arguments": arguments}), file=self._process.stdin, flush=True)
         except BrokenPipeError:
-            raise PeerError(f"{self._name} ended") from None
+            raise PeerError(f"the client of {self._peer} ended") from None
         line = self._process.stdout.readline()
         if not line:
-            raise PeerError(f"{self._name} ended")
+            raise PeerError(f"the client of {self._peer} ended")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise PeerError(answer["error"])
@@ -62,23 +62,3 @@ class Helper:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
-
-
-class Client(Helper):
-    """`client.py` of a peer."""
-
-    def __init__(
-        self, peer: str, python: Path, log: Path, variables: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
-        path = os.pathsep.join((str(PEERS), str(PEERS / peer)))
-        command = (python, PEERS / peer / "client.py")
-        super().__init__(f"the client of {peer}", command, log, {"PYTHONPATH": path, **variables})
-
-
-class Own(Helper):
-    """A module of ours that loads a server from a process of its own."""
-
-    def __init__(self, module: str, log: Path) -> None:
-        root = str(PEERS.parents[1])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
-        super().__init__(module, (sys.executable, "-m", module), log, {"PYTHONPATH": path})
