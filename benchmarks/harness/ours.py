@@ -18,6 +18,7 @@ from retire_cluster.torture.processes import environment, free_port
 BIN = Path(sys.executable).parent
 START_S = 60.0
 STOP_S = 15.0
+KEPT_S = 1.0  # gunicorn closes a connection that was idle for 2 s
 
 
 class CannotStart(RuntimeError):
@@ -79,6 +80,7 @@ class Api:
         self.port = port
         self._headers = {"Content-Type": "application/json", **({"X-API-Key": key} if key else {})}
         self._connection = HTTPConnection("127.0.0.1", port, timeout=120)
+        self._used_at = time.monotonic()
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """The answer's `data`. Raises RuntimeError with the answer's own words for anything but a 2xx."""
@@ -90,9 +92,13 @@ class Api:
 
     def raw(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
         """Status and body; `path` is below /api/v1/."""
+        if time.monotonic() - self._used_at > KEPT_S:
+            self._connection.close()
         self._connection.request(method, f"/api/v1/{path}", body, self._headers)
         answer = self._connection.getresponse()
-        return answer.status, answer.read()
+        text = answer.read()
+        self._used_at = time.monotonic()
+        return answer.status, text
 
     def close(self) -> None:
         self._connection.close()
