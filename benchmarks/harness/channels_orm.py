@@ -1,17 +1,18 @@
 """The stock Channels project (peers/channels_orm), running: what is sent it stores by the ORM and tells a group."""
 
 import json
+import os
 import socket
 from contextlib import ExitStack, suppress
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from benchmarks.harness.bench import DURABLE, Bench
+from benchmarks.harness.bench import Bench, durable_postgres
 from benchmarks.harness.ours import Program, until
-from benchmarks.harness.peers import Client
-from benchmarks.harness.venvs import python_of
-from retire_cluster.torture import postgres, redis_server
+from benchmarks.harness.talking import Talker
+from benchmarks.harness.venvs import PEERS, python_of
+from retire_cluster.torture import redis_server
 from retire_cluster.torture.processes import free_port
 
 PEER = "channels_orm"
@@ -28,11 +29,11 @@ class Stock:
         python = python_of(PEER, bench.cache)
         self.directory = bench.directory / layer.rpartition(".")[2]
         self.directory.mkdir(parents=True)
-        self.database = stack.enter_context(postgres.running(self.directory / "postgres.log", DURABLE))
+        self.database = stack.enter_context(durable_postgres(self.directory / "postgres.log"))
         redis_port = free_port()
         quiet = ("--save", "", "--dir", self.directory, "--bind", "127.0.0.1")
-        command = (redis_server.executable(), "--port", str(redis_port), *quiet)
-        redis = Program(command, self.directory / "redis.log")
+        server = (redis_server.executable(), "--port", str(redis_port), *quiet)
+        redis = Program(server, self.directory / "redis.log")
         stack.callback(redis.stop)
         self.variables = {
             "PEER_DATABASE_HOST": unquote(urlsplit(self.database.url).hostname or ""),
@@ -40,7 +41,10 @@ class Stock:
             "PEER_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
             "PEER_LAYER": layer,
         }
-        self.client = Client(PEER, python, self.directory / "peer.log", self.variables)
+        command = [python, PEERS / PEER / "client.py"]
+        path = os.pathsep.join((str(PEERS), str(PEERS / PEER)))
+        self.variables["PYTHONPATH"] = path
+        self.client = Talker(PEER, command, self.directory / "peer.log", self.variables)
         stack.callback(self.client.stop)
         stack.callback(self._stop)
         self.versions = str(self.client.call("prepare")["versions"])
@@ -61,7 +65,7 @@ class Stock:
         return pid
 
     def restart_sockets(self) -> None:
-        self.client.call("kill", name="sockets")
+        self.client.call("kill_sockets")
         self.sockets_pid = self.start_sockets()
 
     def count(self, **wanted: Any) -> int:

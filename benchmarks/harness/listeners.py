@@ -10,7 +10,6 @@ import os
 import re
 import resource
 import socket
-import sys
 import threading
 import time
 from collections import Counter
@@ -236,6 +235,7 @@ class Listeners:
             "p99": percentile(waited, 0.99) if waited else None,
             "most": max(waited, default=None),
             "seconds": max((max(moments) for moments in came.values()), default=first) - first,
+            "came": len(waited),
             "lost": expected - sum(len(counts) for counts in seen),
             "doubled": sum(sum(counts.values()) - len(counts) for counts in seen),
             "closed": sum(listener.lost for listener in self._all),
@@ -277,4 +277,4 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

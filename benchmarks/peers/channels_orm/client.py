@@ -44,9 +44,9 @@ def start_requests(port, threads):
     return _start("requests", BIN / "gunicorn", *flags, "board.wsgi:application")
 
 
-def kill(name):
+def kill_sockets():
     """Without a word."""
-    process = servers.pop(name)
+    process = servers.pop("sockets")
     process.kill()
     process.wait()
     return {}
@@ -87,7 +87,7 @@ driver.serve(
         "prepare": prepare,
         "start_sockets": start_sockets,
         "start_requests": start_requests,
-        "kill": kill,
+        "kill_sockets": kill_sockets,
         "stop": stop,
         "count": count,
     }
