@@ -9,7 +9,7 @@ from django.db import connection, models
 from django.db.models import Count, Q, Sum, TextField, Value
 from django.db.models.functions import Cast, StrIndex
 
-from retire_cluster import db
+from retire_cluster import bulk
 
 if TYPE_CHECKING:
     from devices.models import Device  # noqa: F401  named in the base class below
@@ -71,7 +71,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT device_id, count(*), sum(CASE WHEN state = 'running' THEN 1 ELSE 0 END)"  # noqa: S608 only marks are added
-                f" FROM tasks_attempt {db.indexed_by('attempt_live_by_device')}"
+                f" FROM tasks_attempt {bulk.indexed_by('attempt_live_by_device')}"
                 f" WHERE NOT (state = 'ended') AND device_id IN ({marks}) GROUP BY device_id",
                 list(device_ids),
             )

@@ -23,7 +23,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
-from retire_cluster import __version__, datadir, db
+from retire_cluster import __version__, bulk, datadir, db
 
 FORMAT = 1
 SECRETS = ("secret-key", "api-key", "join-token", "gateway-certificate.pem", "gateway-key.pem")
@@ -275,9 +275,9 @@ def _insert(model: type[models.Model], lines: IO[bytes]) -> int:
         batch.append([_value(field, row.get(field.attname)) for field in fields])
         count += 1
         if len(batch) >= _BATCH:
-            db.insert_rows(model, names, batch)
+            bulk.insert_rows(model, names, batch)
             batch = []
-    db.insert_rows(model, names, batch)
+    bulk.insert_rows(model, names, batch)
     return count
 
 

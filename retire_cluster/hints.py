@@ -23,7 +23,7 @@ logger = logging.getLogger("retire_cluster.hints")
 
 LOOK_S = 0.05  # SQLite: how soon another process's commit is noticed
 SWEEP_S = 1.0  # elsewhere: how soon, should a notification be lost
-TOGETHER_S = 0.005  # what is told within so short a time is one notification
+TOGETHER_S = 0.005  # between two notifications: what is told meanwhile is one
 BREAK_S = 5.0  # pause after a database that did not answer
 LISTEN_S = 30.0  # how soon a dead connection is noticed
 CHANNEL = "retire_cluster"
@@ -140,10 +140,10 @@ class _Mouth(threading.Thread):
 
         while True:
             self._wake.wait()
-            time.sleep(TOGETHER_S)
             self._wake.clear()
             try:
                 self._send()
+                time.sleep(TOGETHER_S)  # after the first of a kind, so that nobody waits for it alone
             except psycopg.Error as error:
                 logger.warning("cannot tell other processes: %s", error, extra={"action": "hint"})
                 self._own = None

@@ -9,7 +9,7 @@ from django.db import connection
 from django.utils import timezone
 
 from devices.models import Device
-from retire_cluster import db
+from retire_cluster import bulk, db
 from retire_cluster.protocol.states import TaskStatus
 from tasks import reservations
 from tasks.models import Profile, Task
@@ -141,7 +141,7 @@ def _queued_by_profile() -> dict[int, int]:
     # SQLite would take the index on the status, and look up every queued task for its profile.
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT profile_id, count(*) AS waiting FROM tasks_task {db.indexed_by('task_queue')}"  # noqa: S608 names are ours
+            f"SELECT profile_id, count(*) AS waiting FROM tasks_task {bulk.indexed_by('task_queue')}"  # noqa: S608 names are ours
             " WHERE status = 'queued' GROUP BY profile_id ORDER BY waiting DESC LIMIT %s",
             [MAX_MISFITS],
         )

@@ -13,7 +13,7 @@ from typing import Any
 from django.db.models import Count, F, Q
 from django.db.models.functions import TruncMinute
 
-from retire_cluster import db
+from retire_cluster import bulk
 from retire_cluster.api.remembered import Remembered
 from retire_cluster.protocol.states import LIVE, TaskStatus
 from tasks.lifecycle import LIVE_ATTEMPT, LIVE_INDEX
@@ -115,7 +115,7 @@ def _live(device_ids: Sequence[str] | None) -> Any:
     if device_ids is None:
         return Attempt.objects.filter(~Q(state="ended"))
     among = {"device_id": device_ids}
-    found = db.select_rows(Attempt, ("id",), among, also=LIVE_ATTEMPT, index=LIVE_INDEX)
+    found = bulk.select_rows(Attempt, ("id",), among, also=LIVE_ATTEMPT, index=LIVE_INDEX)
     return Attempt.objects.filter(pk__in=[attempt_id for (attempt_id,) in found])
 
 

@@ -13,7 +13,9 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from retire_cluster.db import Lock, insert_rows, select_rows, update_rows
+from django.db.models import Model
+
+from retire_cluster.bulk import Lock, insert_rows, select_rows, update_rows
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, Outcome, TaskStatus
 from tasks import tales, tallies
 from tasks.models import Attempt, Task
@@ -43,6 +45,8 @@ _ATTEMPT_FIXED = {
 }
 _ATTEMPT_CHANGED = tuple(name for name in _ATTEMPT_COLUMNS if name not in _ATTEMPT_FIXED)
 _task_values = attrgetter(*_TASK_CHANGED)
+_attempt_values = attrgetter(*_ATTEMPT_CHANGED)
+_new_attempt_values = attrgetter(*_ATTEMPT_COLUMNS)
 
 
 class LostRace(RuntimeError):
@@ -161,7 +165,11 @@ class Ledger:
         self._update_attempts([row for row in known if not row.live])
         self._update_attempts([row for row in known if row.live])
         new = [row for row in changed if row.id not in self._read_attempts]
-        insert_rows(Attempt, _ATTEMPT_COLUMNS, [_attempt_values(row, _ATTEMPT_COLUMNS) for row in new])
+        insert_rows(
+            Attempt,
+            _ATTEMPT_COLUMNS,
+            [_with_outcome(_ATTEMPT_COLUMNS, _new_attempt_values(row)) for row in new],
+        )
         tasks = self.changed_tasks()
         self._update_tasks(tasks)
         ended = [
@@ -175,21 +183,52 @@ class Ledger:
         self._read_attempts.update(self._attempts)
 
     def _update_tasks(self, rows: list[TaskRow]) -> None:
-        guarded = ("id", "version")
-        updates = [(_task_values(row), (row.id, self._read_tasks[row.id].version)) for row in rows]
-        self._expect(update_rows(Task, _TASK_CHANGED, guarded, updates), rows)
+        changes = _Changes(Task, _TASK_CHANGED, ("id", "version"))
+        for row in rows:
+            read = self._read_tasks[row.id]
+            changes.add(_task_values(read), _task_values(row), (row.id, read.version))
+        self._expect(changes.store(), rows)
 
     def _update_attempts(self, rows: list[AttemptRow]) -> None:
-        guarded = ("id", "state", "session")
-        updates = []
+        changes = _Changes(Attempt, _ATTEMPT_CHANGED, ("id", "state", "session"))
         for row in rows:
             read = self._read_attempts[row.id]
-            updates.append((_attempt_values(row, _ATTEMPT_CHANGED), (row.id, read.state, read.session)))
-        self._expect(update_rows(Attempt, _ATTEMPT_CHANGED, guarded, updates), rows)
+            changes.add(
+                _with_outcome(_ATTEMPT_CHANGED, _attempt_values(read)),
+                _with_outcome(_ATTEMPT_CHANGED, _attempt_values(row)),
+                (row.id, read.state, read.session),
+            )
+        self._expect(changes.store(), rows)
 
     def _expect(self, stored: int, rows: Sequence[object]) -> None:
         if stored != len(rows):
             raise LostRace(f"{len(rows) - stored} of {len(rows)} rows changed meanwhile: {rows[:3]}")
+
+
+class _Changes:
+    """Conditional updates of one table. Only columns that change are written: an index of others stays as it is."""
+
+    def __init__(self, model: type[Model], columns: tuple[str, ...], guarded: tuple[str, ...]) -> None:
+        self._model, self._columns, self._guarded = model, columns, guarded
+        self._alike: dict[tuple[int, ...], list[tuple[Sequence[Any], Sequence[Any]]]] = defaultdict(list)
+
+    def add(self, old: Sequence[Any], new: Sequence[Any], guards: Sequence[Any]) -> None:
+        """One row: the values it had and has, and what it must still be."""
+        places = tuple(
+            place
+            for place, (before, after) in enumerate(zip(old, new, strict=True))
+            if before is not after and before != after
+        )
+        self._alike[places].append(([new[place] for place in places], guards))
+
+    def store(self) -> int:
+        """One statement for all rows that change in the same columns; returns how many rows were as expected."""
+        return sum(
+            update_rows(self._model, [self._columns[place] for place in places], self._guarded, rows)
+            if places
+            else len(rows)
+            for places, rows in self._alike.items()
+        )
 
 
 def enqueue(tasks: Sequence[Task]) -> None:
@@ -216,5 +255,7 @@ def _attempt_row(values: Sequence[Any]) -> AttemptRow:
     return AttemptRow(**row)
 
 
-def _attempt_values(row: AttemptRow, columns: Sequence[str]) -> list[Any]:
-    return [getattr(row, name) or "" if name == "outcome" else getattr(row, name) for name in columns]
+def _with_outcome(columns: tuple[str, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An attempt's values as the table has them: no outcome is the empty text there."""
+    place = columns.index("outcome")
+    return values if values[place] is not None else (*values[:place], "", *values[place + 1 :])

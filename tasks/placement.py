@@ -15,7 +15,7 @@ from django.db import connection
 
 from devices.capacity import Signature
 from devices.models import Device
-from retire_cluster import db
+from retire_cluster import bulk
 from retire_cluster.protocol.states import TaskStatus
 from tasks import reservations, rules
 from tasks.lifecycle import Ledger
@@ -119,7 +119,7 @@ def place(ledger: Ledger, connected: Sequence[DeviceView], matcher: Matcher) -> 
 def heads() -> list[tuple[int, int]]:
     """(profile, rank of its first queued task), in rank order: a loose scan of the queue's index."""
     # SQLite would take the index on status, and walk over every queued task.
-    queue = f"tasks_task {db.indexed_by('task_queue')}"
+    queue = f"tasks_task {bulk.indexed_by('task_queue')}"
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -173,7 +173,7 @@ def _confirm(devices: Sequence[DeviceView]) -> list[DeviceView]:
     """Lock the devices and derive what is free on them now; those that moved on or take nothing drop out."""
     best = sorted(devices, key=DeviceView.score)[:CONSIDERED_DEVICES]
     by_id = {device.id: device for device in best}
-    rows = db.select_rows(Device, ("id", "session"), {"id": list(by_id)}, also=TAKES_TASKS, lock="skip")
+    rows = bulk.select_rows(Device, ("id", "session"), {"id": list(by_id)}, also=TAKES_TASKS, lock="skip")
     open_sessions = dict(rows)
     confirmed = [device for device in best if open_sessions.get(device.id) == device.session]
     # A second statement, so that it sees what committed before the locks were ours.
@@ -208,7 +208,7 @@ def _candidates(ledger: Ledger, profile_ids: Sequence[int], room: int) -> list[C
 def _waiting(ledger: Ledger, profile_ids: Sequence[int]) -> list[Candidate]:
     """The first tasks of profiles that have no room anywhere now: not to be placed, so not locked either."""
     profile_of = dict(_head_tasks(profile_ids, HELD_AT_MOST)) if profile_ids else {}
-    rows = db.select_rows(Task, ("id", "rank", "ready_at"), {"id": list(profile_of)})
+    rows = bulk.select_rows(Task, ("id", "rank", "ready_at"), {"id": list(profile_of)})
     return [
         Candidate(
             task_id, profile_of[task_id], ready_for_s=(ledger.now - ready_at).total_seconds(), rank=rank
@@ -230,7 +230,7 @@ def _prospects(
         chosen.update((device.id, device) for device in nsmallest(PROSPECTS, fitting, key=attrgetter("id")))
     confirmed = {device.id: device for device in devices}
     releases = reservations.releases(chosen)
-    in_service = {row[0] for row in db.select_rows(Device, ("id",), {"id": list(chosen)}, also=TAKES_TASKS)}
+    in_service = {row[0] for row in bulk.select_rows(Device, ("id",), {"id": list(chosen)}, also=TAKES_TASKS)}
     return [
         Prospect(
             confirmed.get(device_id) or reservations.with_releases(view, releases[device_id]),
@@ -259,7 +259,7 @@ def _head_tasks(profile_ids: Sequence[int], room: int) -> list[tuple[UUID, int]]
 def _claim(ledger: Ledger, placements: Sequence[Placement]) -> list[Claim]:
     """Apply the rule to each placement and gather what the messages need."""
     wanted = [placement.task_id for placement in placements]
-    rows = db.select_rows(Task, ("id", "task_type", "payload"), {"id": wanted})
+    rows = bulk.select_rows(Task, ("id", "task_type", "payload"), {"id": wanted})
     content = {task_id: (task_type, payload) for task_id, task_type, payload in rows}
     claims: list[Claim] = []
     for placement in placements:

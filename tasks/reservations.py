@@ -7,7 +7,7 @@ from django.db import connection
 
 from devices.models import Device
 from devices.services import signature
-from retire_cluster import db
+from retire_cluster import bulk
 from tasks.lifecycle import LIVE_ATTEMPT, LIVE_INDEX
 from tasks.models import Attempt, Task
 from tasks.scheduling.planner import DeviceView, Release, Reservation
@@ -27,7 +27,7 @@ def taken(device_ids: Iterable[str] | None = None) -> dict[str, Taken]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT device_id, sum(slots), sum(memory_mb), sum(storage_mb) FROM tasks_attempt"  # noqa: S608 only marks are added
-            f" {db.indexed_by(LIVE_INDEX)} WHERE {LIVE_ATTEMPT}{among} GROUP BY device_id",
+            f" {bulk.indexed_by(LIVE_INDEX)} WHERE {LIVE_ATTEMPT}{among} GROUP BY device_id",
             values,
         )
         return {
@@ -52,8 +52,8 @@ def releases(device_ids: Iterable[str]) -> dict[str, tuple[Release, ...]]:
     """The reservations on each of the devices, with their ends by the tasks' time limits. Two queries."""
     wanted = list(device_ids)
     columns = ("device_id", "task_id", "slots", "memory_mb", "storage_mb", "offered_at", "accepted_at")
-    live = db.select_rows(Attempt, columns, {"device_id": wanted}, also=LIVE_ATTEMPT, index=LIVE_INDEX)
-    limits = dict(db.select_rows(Task, ("id", "timeout_s"), {"id": [row[1] for row in live]}))
+    live = bulk.select_rows(Attempt, columns, {"device_id": wanted}, also=LIVE_ATTEMPT, index=LIVE_INDEX)
+    limits = dict(bulk.select_rows(Task, ("id", "timeout_s"), {"id": [row[1] for row in live]}))
     found: dict[str, list[Release]] = {device_id: [] for device_id in wanted}
     for device_id, task_id, slots, memory_mb, storage_mb, offered_at, accepted_at in live:
         ends_at = (accepted_at or offered_at).timestamp() + limits[task_id]

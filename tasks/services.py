@@ -13,7 +13,7 @@ from django.db.models import Q
 from clusterconfig import audit
 from clusterconfig.audit import Actor
 from devices import services as devices
-from retire_cluster import db, hints
+from retire_cluster import bulk, db, hints
 from retire_cluster.protocol.states import DeviceLossPolicy, Priority
 from retire_cluster.protocol.tasktypes import BUILTIN_TYPES, HARMLESS_TYPES
 from tasks import bridge, idempotency, profiles, rules, waiting
@@ -163,7 +163,7 @@ _ANY_CANCELLING = """
 def cancelling(attempt_ids: Sequence[UUID]) -> list[tuple[UUID, str]]:
     """(attempt, device) of those live attempts whose task is to be cancelled."""
     with connection.cursor() as cursor:
-        cursor.execute(_ANY_CANCELLING.format(index=db.indexed_by("task_cancelling")))
+        cursor.execute(_ANY_CANCELLING.format(index=bulk.indexed_by("task_cancelling")))
         if cursor.fetchone() is None:
             return []
     wanted = Attempt.objects.filter(

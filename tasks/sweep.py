@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from clusterconfig import services as config
 from devices import services as devices
 from devices.models import Device
-from retire_cluster import db, hints
+from retire_cluster import bulk, db, hints
 from retire_cluster.protocol.states import TaskStatus
 from tasks import placement, reservations, rules, waiting
 from tasks.lifecycle import Ledger, LostRace
@@ -128,7 +128,7 @@ def _end_backoffs(ledger: Ledger) -> None:
 
 
 def _load(
-    ledger: Ledger, found: QuerySet[Attempt], *, lock: db.Lock = "wait"
+    ledger: Ledger, found: QuerySet[Attempt], *, lock: bulk.Lock = "wait"
 ) -> list[tuple[rules.TaskRow, rules.AttemptRow]]:
     """Lock what was found, oldest lease first, then look again: it may have changed before the lock was ours."""
     ids = list(found.order_by("lease_until").values_list("id", flat=True)[:BATCH])

@@ -25,20 +25,21 @@ SUM = "sum"
 Key = tuple[str, str]  # name, label
 
 _UPSERT = """
-    INSERT INTO tasks_tally (shard, name, label, value) VALUES (%s, %s, %s, %s)
+    INSERT INTO tasks_tally (shard, name, label, value) VALUES {rows}
     ON CONFLICT (name, label, shard) DO UPDATE SET value = tasks_tally.value + excluded.value
 """
 
 
 def add(counts: Mapping[Key, float]) -> None:
-    """Count. One statement in one call; inside the transaction of what is counted."""
+    """Count. One statement; inside the transaction of what is counted."""
     if not counts:
         return
     shard = "0" if connection.vendor == "sqlite" else str(os.getpid() % SHARDS)
     # In one order everywhere: two processes that share a shard lock its rows the same way.
     rows = [(shard, name, label, value) for (name, label), value in sorted(counts.items())]
+    marks = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
     with connection.cursor() as cursor:
-        cursor.executemany(_UPSERT, rows)
+        cursor.execute(_UPSERT.format(rows=marks), [value for row in rows for value in row])
 
 
 def totals() -> dict[str, dict[str, float]]:

@@ -27,6 +27,7 @@ from retire_cluster.protocol.messages import (
 )
 
 MAX_BAD_FRAMES = 10
+ACCEPTED_S = 0.01  # what a task that ends within it saves: a frame, and a step of the server's
 _WATCH_S = 5.0  # the loop's clock stands still in suspend: look at the other one this often
 
 logger = logging.getLogger(__name__)
@@ -86,9 +87,16 @@ class Session:
             self._ending.set_result(ending)
 
     def send(self, message: Message) -> None:
-        """Queue a message; all that is queued in one turn of the loop leaves in as few frames as possible."""
+        """Queue a message; all that is queued in one turn of the loop leaves in as few frames as possible.
+
+        That a task was accepted waits for its result for a moment: both then cost one frame and, at the server, one
+        step of work. Most tasks of a busy cluster are short.
+        """
         self._outgoing.append(message)
-        self._has_outgoing.set()
+        if isinstance(message, Accepted):
+            asyncio.get_running_loop().call_later(ACCEPTED_S, self._has_outgoing.set)
+        else:
+            self._has_outgoing.set()
 
     async def farewell(self, goodbye: Goodbye) -> None:
         """Send what is queued and a last message, then close."""

@@ -13,7 +13,7 @@ from django.test import Client
 
 from clusterconfig import tokens
 from devices.models import Device
-from retire_cluster import db, logs
+from retire_cluster import bulk, db, logs
 from retire_cluster.gateway.complaints import LINES_A_MINUTE
 from retire_cluster.gateway.inputs import Opened, Received
 from retire_cluster.protocol import codec, states
@@ -213,9 +213,11 @@ def test_more_ids_than_a_statement_takes_are_looked_up_in_parts(cluster: Cluster
 def test_rows_looked_up_in_parts_are_the_same_rows(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     submit(7)
     found = list(Task.objects.values_list("id", flat=True))
-    whole = db.select_rows(Task, ("id", "status"), {"id": found}, lock="wait") if not db.is_sqlite() else None
-    monkeypatch.setattr(db, "MAX_VALUES", 2)
-    parts = db.select_rows(Task, ("id", "status"), {"id": [*found, uuid4()]}, also="status = 'queued'")
+    whole = (
+        bulk.select_rows(Task, ("id", "status"), {"id": found}, lock="wait") if not db.is_sqlite() else None
+    )
+    monkeypatch.setattr(bulk, "MAX_VALUES", 2)
+    parts = bulk.select_rows(Task, ("id", "status"), {"id": [*found, uuid4()]}, also="status = 'queued'")
     assert [row[0] for row in parts] == sorted(found)
     assert whole is None or [row[0] for row in whole] == sorted(found)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -186,7 +187,7 @@ def test_a_client_gets_only_the_topics_and_the_task_it_asked_for(
         assert devices.until("snapshot")["data"].keys() == {"devices"}
         assert one.until("snapshot")["data"]["task"]["task_id"] == mine
         client.post("/api/v1/tasks", json=echo)
-        tasks.cancel(mine, actor=SYSTEM)
+        tasks.cancel(UUID(mine), actor=SYSTEM)
         tell("a")
         assert devices.next()["data"] == {"device_id": "a"}
         ended = one.next()

@@ -1,0 +1,248 @@
+"""Many rows in one statement, the same on SQLite and Postgres.
+
+For hot paths and backups: composing a statement and adapting its values takes Django's ORM ten times what running
+it does. Values are Python's, columns are named by field. On Postgres each column travels as one binary array (a
+thousand tasks in 27 ms; as one INSERT each it was 200). On SQLite it is one prepared statement, run for each row.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Literal
+from uuid import UUID
+
+from django.db import connection, models
+
+MAX_VALUES = 10_000  # in one statement; some builds of SQLite take 32,766
+
+Lock = Literal["wait", "skip"]  # what to do about rows another transaction holds
+Convert = Callable[[Any], Any]
+
+
+def select_rows(
+    model: type[models.Model],
+    columns: tuple[str, ...],
+    among: Mapping[str, Sequence[Any]],
+    *,
+    also: str = "",
+    lock: Lock | Literal[""] = "",
+    index: str = "",
+) -> list[tuple[Any, ...]]:
+    """Rows, by id, whose fields are among the given values, as tuples of Python values.
+
+    `also` is a further condition in constant SQL; `lock` takes row locks on Postgres (on SQLite the transaction is
+    the lock); `index` is the one SQLite is to use.
+    """
+    if not all(among.values()):
+        return []
+    name, values = max(among.items(), key=lambda item: len(item[1]))
+    if len(values) > MAX_VALUES:
+        ordered = sorted(values)  # so that locks are taken by id across the parts as well
+        parts = (ordered[start : start + MAX_VALUES] for start in range(0, len(ordered), MAX_VALUES))
+        found = [
+            select_rows(model, columns, {**among, name: part}, also=also, lock=lock, index=index)
+            for part in parts
+        ]
+        return [row for rows in found for row in rows]
+    names, converters = _reader(model, columns)
+    fields = tuple(among)
+    conditions = [
+        f"{_names(model, (field,))} IN ({', '.join(['%s'] * len(among[field]))})" for field in fields
+    ]
+    conditions += [also] if also else []
+    table = f"{_quoted(model._meta.db_table)} {indexed_by(index) if index else ''}"
+    sql = f"SELECT {names} FROM {table} WHERE {' AND '.join(conditions)} ORDER BY id"  # noqa: S608 names come from the models
+    if lock and connection.vendor == "postgresql":
+        sql += " FOR NO KEY UPDATE" + (" SKIP LOCKED" if lock == "skip" else "")
+    adapted = [value for field in fields for value in _adapted(model, field, among[field])]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, adapted)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return [_converted(row, converters) for row in rows] if converters else rows
+
+
+def insert_rows(model: type[models.Model], columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Insert the rows in one call."""
+    if not rows:
+        return
+    names = _names(model, tuple(columns))
+    table = _quoted(model._meta.db_table)
+    by_column = _by_column(model, columns, rows)
+    if connection.vendor == "postgresql":
+        source = f"SELECT * FROM unnest({_arrays(model, tuple(columns))})"  # noqa: S608 names come from the models
+        with _binding_cursor() as cursor:
+            cursor.execute(f"INSERT INTO {table} ({names}) {source}", by_column)
+        return
+    marks = ", ".join(["%s"] * len(columns))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {table} ({names}) VALUES ({marks})",  # noqa: S608 names come from the models
+            list(zip(*by_column, strict=True)),
+        )
+
+
+def update_rows(
+    model: type[models.Model],
+    changed: Sequence[str],
+    guarded: Sequence[str],
+    rows: Sequence[tuple[Sequence[Any], Sequence[Any]]],
+) -> int:
+    """Conditional updates in one call: each row is (values of `changed`, values of `guarded`); returns rows hit."""
+    if not rows:
+        return 0
+    columns = (*changed, *guarded)
+    by_column = _by_column(model, columns, [(*new, *old) for new, old in rows])
+    table = _quoted(model._meta.db_table)
+    if connection.vendor == "postgresql":
+        new, old = (tuple(_columns(model, names)) for names in (tuple(changed), tuple(guarded)))
+        sets = ", ".join(f"{name} = given.new_{number}" for number, name in enumerate(new))
+        condition = " AND ".join(f"kept.{name} = given.old_{number}" for number, name in enumerate(old))
+        aliases = [f"new_{number}" for number in range(len(new))] + [
+            f"old_{number}" for number in range(len(old))
+        ]
+        given = f"unnest({_arrays(model, columns)}) AS given({', '.join(aliases)})"
+        with _binding_cursor() as cursor:
+            cursor.execute(f"UPDATE {table} AS kept SET {sets} FROM {given} WHERE {condition}", by_column)  # noqa: S608 names come from the models
+            return int(cursor.rowcount)
+    assignments = ", ".join(f"{name} = %s" for name in _columns(model, tuple(changed)))
+    condition = " AND ".join(f"{name} = %s" for name in _columns(model, tuple(guarded)))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"UPDATE {table} SET {assignments} WHERE {condition}",  # noqa: S608 names come from the models
+            list(zip(*by_column, strict=True)),
+        )
+        return int(cursor.rowcount)
+
+
+def indexed_by(name: str) -> str:
+    """Names the index SQLite is to use after a table's name; Postgres knows the rows and chooses by itself."""
+    return f"INDEXED BY {name}" if connection.vendor == "sqlite" else ""
+
+
+# --- names ----------------------------------------------------------------------------------------------------
+
+
+def _binding_cursor() -> Any:
+    """A cursor of Postgres whose values travel beside the statement, not in it."""
+    own: Any = connection
+    return own.binding_cursor()
+
+
+def _quoted(name: str) -> str:
+    return connection.ops.quote_name(name)
+
+
+@cache
+def _field(model: type[models.Model], name: str) -> Any:
+    return model._meta.get_field(name)
+
+
+@cache
+def _columns(model: type[models.Model], names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_quoted(_field(model, name).column) for name in names)
+
+
+@cache
+def _names(model: type[models.Model], names: tuple[str, ...]) -> str:
+    return ", ".join(_columns(model, names))
+
+
+@cache
+def _arrays(model: type[models.Model], names: tuple[str, ...]) -> str:
+    """A mark for each column's array, with its type."""
+    return ", ".join(f"%b::{_array_type(_field(model, name))}" for name in names)
+
+
+def _array_type(field: Any) -> str:
+    # Without its length: a cast to varchar(9) would cut what is too long, where it should fail.
+    return f"{field.db_type(connection).partition('(')[0]}[]"
+
+
+# --- values ---------------------------------------------------------------------------------------------------
+
+
+def _by_column(
+    model: type[models.Model], columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> list[list[Any]]:
+    return [
+        _adapted(model, name, values) for name, values in zip(columns, zip(*rows, strict=True), strict=True)
+    ]
+
+
+def _adapted(model: type[models.Model], name: str, values: Sequence[Any]) -> list[Any]:
+    adapt = _adapter(model, name)
+    return [None if value is None else adapt(value) for value in values] if adapt else list(values)
+
+
+@cache
+def _adapter(model: type[models.Model], name: str) -> Convert | None:
+    """What makes a database's value of the field's; None where it is the same."""
+    field = _field(model, name)
+    target = field.target_field if field.is_relation else field
+    if isinstance(target, models.JSONField):
+        return lambda value: json.dumps(value, cls=target.encoder)
+    if isinstance(target, (models.CharField, models.TextField)):
+        return str.__str__  # of an enumeration its word
+    if isinstance(target, (models.IntegerField, models.FloatField, models.BooleanField)):
+        return None
+    if isinstance(target, (models.DateTimeField, models.UUIDField)) and connection.vendor == "postgresql":
+        return None
+    if isinstance(target, models.DateTimeField):
+        return _sqlite_time
+    if isinstance(target, models.UUIDField):
+        return _hex
+    return lambda value: field.get_db_prep_save(value, connection)
+
+
+def _sqlite_time(moment: datetime) -> str:
+    """As Django stores it: UTC without saying so."""
+    return moment.astimezone(UTC).isoformat(" ")[:-6]
+
+
+def _hex(value: UUID) -> str:
+    return value.hex
+
+
+@cache
+def _reader(model: type[models.Model], columns: tuple[str, ...]) -> tuple[str, dict[int, Convert]]:
+    """The select list, and what makes Python values of the columns that need it."""
+    converters = {}
+    for index, name in enumerate(columns):
+        convert = _converter(model, name)
+        if convert:
+            converters[index] = convert
+    return _names(model, columns), converters
+
+
+def _converter(model: type[models.Model], name: str) -> Convert | None:
+    field = _field(model, name)
+    target = field.target_field if field.is_relation else field
+    if connection.vendor == "sqlite" and isinstance(target, models.DateTimeField):
+        return _python_time
+    if connection.vendor == "sqlite" and isinstance(target, models.UUIDField):
+        return UUID
+    source = field.get_col(model._meta.db_table)
+    steps = [*connection.ops.get_db_converters(source), *source.get_db_converters(connection)]
+    return _chain(steps, source) if steps else None
+
+
+def _python_time(naive: datetime) -> datetime:
+    return naive.replace(tzinfo=UTC)
+
+
+def _chain(steps: Sequence[Callable[[Any, Any, Any], Any]], source: Any) -> Convert:
+    def convert(value: Any) -> Any:
+        for step in steps:
+            value = step(value, source, connection)
+        return value
+
+    return convert
+
+
+def _converted(row: Sequence[Any], converters: Mapping[int, Convert]) -> tuple[Any, ...]:
+    values = list(row)
+    for index, convert in converters.items():
+        if values[index] is not None:
+            values[index] = convert(values[index])
+    return tuple(values)
