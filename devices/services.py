@@ -46,13 +46,46 @@ class Registration:
     new_run: bool
 
 
+class Room:
+    """How many devices may be connected, and how many are. For the registrations of one transaction."""
+
+    def __init__(self) -> None:
+        self._online: int | None = None
+        self._limit = 0
+
+    def admit(self, device: Device) -> None:
+        """Count a device that connects. Raises Refused."""
+        counted_now = self._online is None
+        if counted_now:
+            self._count()
+        if self._others(device) >= self._limit and not counted_now:
+            self._count()  # some may have left since
+        if self._others(device) >= self._limit:
+            raise Refused("full", f"the cluster takes {self._limit} devices at once (server.max_connections)")
+        self._online = self._others(device) + 1
+
+    def _others(self, device: Device) -> int:
+        return (self._online or 0) - device.online
+
+    def _count(self) -> None:
+        # As stored now, not as remembered: whoever lowered it expects the very next device to be kept out.
+        self._limit = config.section("server").values["max_connections"]
+        self._online = Device.objects.filter(online=True).count()
+
+
 def register(
-    message: Register, *, address: str, gateway_id: UUID, now: datetime, reusable_token: str = ""
+    message: Register,
+    room: Room,
+    *,
+    address: str,
+    gateway_id: UUID,
+    now: datetime,
+    reusable_token: str = "",
 ) -> Registration:
     """Prove who connects, then open a new session for it. Inside a write transaction. Raises Refused."""
     _check_version(message)
     device = Device.objects.select_for_update().filter(id=message.device_id).first()
-    secret = None
+    is_known, secret = device is not None, None
     if device is not None and _proved(device, message):
         _check_link(device, message, address=address, now=now)
         token = device.join_token
@@ -64,14 +97,14 @@ def register(
         device.secret_digest, device.secret_confirmed = digest(secret), False
         device.join_token, device.removed_at, device.link_no = token, None, 0
         device.cordoned, device.draining, device.drain_deadline = False, False, None
-    _check_room(device)
+    room.admit(device)
     new_run = device.run_id != message.run_id
     _describe(device, message, token)
     device.session = links.following(device.session, message.link_no)
     device.run_id, device.ip_address, device.gateway_id = message.run_id, address, gateway_id
     device.online, device.status_reason, device.connected_at = True, "", now
     device.paused_reason = pause_words(message.paused_reason)
-    device.save()
+    device.save(force_insert=not is_known)
     tales.online(device, joined=secret is not None)
     return Registration(device, secret, new_run)
 
@@ -293,13 +326,6 @@ def _admit(
         return tokens.redeem(message.join_token, now=now, reusable=reusable_token)
     except tokens.TokenRefused as error:
         raise Refused("bad_token", str(error)) from None
-
-
-def _check_room(device: Device) -> None:
-    # As stored now, not as remembered: whoever lowered it expects the very next device to be kept out.
-    limit = config.section("server").values["max_connections"]
-    if Device.objects.filter(online=True).exclude(id=device.id).count() >= limit:
-        raise Refused("full", f"the cluster takes {limit} devices at once (server.max_connections)")
 
 
 def _describe(device: Device, message: Register, token: JoinToken | None) -> None:
