@@ -1,5 +1,6 @@
 """What happens to devices: joining, connecting, leaving. Callers hold a write transaction where it says so."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -73,25 +74,55 @@ class Room:
         self._online = Device.objects.filter(online=True).count()
 
 
-def register(
+class Registrar:
+    """The registrations of one transaction: what they have in common is read and counted once."""
+
+    def __init__(self, *, gateway_id: UUID, now: datetime, reusable_token: str = "") -> None:
+        self._gateway_id, self._now = gateway_id, now
+        self._room = Room()
+        self._uses = tokens.Uses(reusable_token)
+        self._read: dict[str, Device | None] = {}
+
+    def expect(self, device_ids: Collection[str]) -> None:
+        """Read the rows of devices that nothing in this transaction changes before they register. One query."""
+        if device_ids:
+            self._read = dict.fromkeys(device_ids) | _locked(device_ids)
+
+    def register(self, message: Register, *, address: str) -> Registration:
+        """Prove who connects, then open a new session for it. Inside a write transaction. Raises Refused."""
+        name = message.device_id
+        device = self._read.pop(name) if name in self._read else _locked([name]).get(name)
+        return _register(message, device, self._room, self._uses, address, self._gateway_id, self._now)
+
+    def store(self) -> None:
+        """Write what was only counted. Call it once all are registered."""
+        self._uses.store()
+
+
+def _locked(device_ids: Collection[str]) -> dict[str, Device]:
+    """The rows, in the order in which everybody locks devices."""
+    return {
+        row.id: row for row in Device.objects.select_for_update().filter(id__in=device_ids).order_by("id")
+    }
+
+
+def _register(
     message: Register,
+    device: Device | None,
     room: Room,
-    *,
+    uses: tokens.Uses,
     address: str,
     gateway_id: UUID,
     now: datetime,
-    reusable_token: str = "",
 ) -> Registration:
-    """Prove who connects, then open a new session for it. Inside a write transaction. Raises Refused."""
     _check_version(message)
-    device = Device.objects.select_for_update().filter(id=message.device_id).first()
     is_known, secret = device is not None, None
     if device is not None and _proved(device, message):
         _check_link(device, message, address=address, now=now)
         token = device.join_token
         device.secret_confirmed = True
     else:
-        token = _admit(device, message, now=now, reusable_token=reusable_token)
+        token = _admit(device, message, uses, now=now)
         secret = new_secret(DEVICE_SECRET_PREFIX)
         device = device or Device(id=message.device_id, registered_at=now)
         device.secret_digest, device.secret_confirmed = digest(secret), False
@@ -313,9 +344,7 @@ def _check_link(device: Device, message: Register, *, address: str, now: datetim
         device.link_no = shown
 
 
-def _admit(
-    device: Device | None, message: Register, *, now: datetime, reusable_token: str
-) -> JoinToken | None:
+def _admit(device: Device | None, message: Register, uses: tokens.Uses, *, now: datetime) -> JoinToken | None:
     if message.join_token is None:
         if message.secret is not None and device is None:
             raise Refused("unknown_device", "the server does not know this device; join again with a token")
@@ -323,7 +352,7 @@ def _admit(
             "bad_token", "a new device needs a join token: --token, as the server printed it at its start"
         )
     try:
-        return tokens.redeem(message.join_token, now=now, reusable=reusable_token)
+        return uses.redeem(message.join_token, now=now)
     except tokens.TokenRefused as error:
         raise Refused("bad_token", str(error)) from None
 

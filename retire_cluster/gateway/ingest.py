@@ -54,7 +54,9 @@ class Batch:
         self._ledger = Ledger(db.now())
         self._sessions = sessions
         self._identity = identity
-        self._room = devices.Room()
+        self._registrar = devices.Registrar(
+            gateway_id=identity.gateway_id, now=self._ledger.now, reusable_token=identity.reusable_token
+        )
         self._settings = config.current()
         self._opening: dict[int, Session] = {}
         self._printed: list[output.Piece] = []
@@ -80,6 +82,7 @@ class Batch:
                     self.effects.answered.append(item.link)
                 case Closed():
                     self._close(item)
+        self._registrar.store()
         self._store()
         # So that the table knows them even if this process is killed.
         presence.flush(only=[session.device_id for session in (*self.effects.opened, *self.effects.ended)])
@@ -110,6 +113,8 @@ class Batch:
         self._ledger.load_attempts(map(UUID, named))
         self._ledger.load_live_of(devices_of)
         presence.adopt_stored(arriving)
+        # Who is connected here already may be changed by what comes before in this batch.
+        self._registrar.expect([name for name in arriving if name not in self._sessions.by_device])
 
     def _store(self) -> None:
         self._store_output()  # first, so that who follows a task has its output when it ends
@@ -169,14 +174,7 @@ class Batch:
     def _open(self, item: Opened) -> None:
         message = item.message
         try:
-            registration = devices.register(
-                message,
-                self._room,
-                address=item.link.address,
-                gateway_id=self._identity.gateway_id,
-                now=self._ledger.now,
-                reusable_token=self._identity.reusable_token,
-            )
+            registration = self._registrar.register(message, address=item.link.address)
         except devices.Refused as refusal:
             self._sessions.complaints.log(
                 item.link.address,
@@ -494,7 +492,8 @@ class Batch:
             if by_device.get(session.device_id) is session:
                 del by_device[session.device_id]
         by_device.update((session.device_id, session) for session in self.effects.opened)
-        return [session for session in by_device.values() if session not in self.effects.ended]
+        ended = {id(session) for session in self.effects.ended}  # their fields are many, and so may they be
+        return [session for session in by_device.values() if id(session) not in ended]
 
     def _assign(self, claim: placement.Claim) -> None:
         opened = {session.device_id: session for session in self.effects.opened}
