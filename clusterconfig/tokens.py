@@ -8,6 +8,7 @@ secret: the server stores a hash of the secret and ignores the link.
 import hmac
 import re
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -101,6 +102,32 @@ def redeem(text: str, *, now: datetime, reusable: str = "") -> JoinToken | None:
     if not open_tokens.update(uses=F("uses") + 1):
         raise TokenRefused(f"the join token {token.name!r} is used up")
     return token
+
+
+class Uses:
+    """Uses of tokens within one transaction. Of a token without a limit, further ones are counted until `store`."""
+
+    def __init__(self, reusable: str = "") -> None:
+        self._reusable = reusable
+        self._open: dict[str, JoinToken] = {}  # by their text
+        self._further = Counter[str]()
+
+    def redeem(self, text: str, *, now: datetime) -> JoinToken | None:
+        """As the function of this name. Raises TokenRefused."""
+        known = self._open.get(text)
+        if known is not None:
+            self._further[known.id] += 1
+            return known
+        token = redeem(text, now=now, reusable=self._reusable)
+        if token is not None and token.max_uses is None:
+            self._open[text] = token
+        return token
+
+    def store(self) -> None:
+        """Write what was only counted."""
+        for token_id, uses in self._further.items():
+            JoinToken.objects.filter(id=token_id).update(uses=F("uses") + uses)
+        self._further.clear()
 
 
 def local_token(directory: Path, *, link: str, now: datetime) -> str:

@@ -6,7 +6,7 @@ is the fresher of the two, and readers get whichever is newer. The history of me
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -53,12 +53,14 @@ def note(device_id: str, metrics: dict[str, Any], *, now: datetime, heartbeat: b
         _changed.add(device_id)
 
 
-def adopt_stored(device_id: str) -> None:
-    """Continue counting where the table stopped, when a device connects to this gateway."""
-    row = Presence.objects.filter(device_id=device_id).first()
-    if row is not None:
-        with _lock:
-            _memory.setdefault(device_id, _stored(row))
+def adopt_stored(device_ids: Collection[str]) -> None:
+    """Continue counting where the table stopped, when devices connect to this gateway. One query, if any."""
+    if not device_ids:
+        return
+    rows = list(Presence.objects.filter(device_id__in=device_ids))
+    with _lock:
+        for row in rows:
+            _memory.setdefault(row.device_id, _stored(row))
 
 
 def flush(only: Iterable[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """What happens to devices: joining, connecting, leaving. Callers hold a write transaction where it says so."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,32 +47,95 @@ class Registration:
     new_run: bool
 
 
-def register(
-    message: Register, *, address: str, gateway_id: UUID, now: datetime, reusable_token: str = ""
+class Room:
+    """How many devices may be connected, and how many are. For the registrations of one transaction."""
+
+    def __init__(self) -> None:
+        self._online: int | None = None
+        self._limit = 0
+
+    def admit(self, device: Device) -> None:
+        """Count a device that connects. Raises Refused."""
+        counted_now = self._online is None
+        if counted_now:
+            self._count()
+        if self._others(device) >= self._limit and not counted_now:
+            self._count()  # some may have left since
+        if self._others(device) >= self._limit:
+            raise Refused("full", f"the cluster takes {self._limit} devices at once (server.max_connections)")
+        self._online = self._others(device) + 1
+
+    def _others(self, device: Device) -> int:
+        return (self._online or 0) - device.online
+
+    def _count(self) -> None:
+        # As stored now, not as remembered: whoever lowered it expects the very next device to be kept out.
+        self._limit = config.section("server").values["max_connections"]
+        self._online = Device.objects.filter(online=True).count()
+
+
+class Registrar:
+    """The registrations of one transaction: what they have in common is read and counted once."""
+
+    def __init__(self, *, gateway_id: UUID, now: datetime, reusable_token: str = "") -> None:
+        self._gateway_id, self._now = gateway_id, now
+        self._room = Room()
+        self._uses = tokens.Uses(reusable_token)
+        self._read: dict[str, Device | None] = {}
+
+    def expect(self, device_ids: Collection[str]) -> None:
+        """Read the rows of devices that nothing in this transaction changes before they register. One query."""
+        if device_ids:
+            self._read = dict.fromkeys(device_ids) | _locked(device_ids)
+
+    def register(self, message: Register, *, address: str) -> Registration:
+        """Prove who connects, then open a new session for it. Inside a write transaction. Raises Refused."""
+        name = message.device_id
+        device = self._read.pop(name) if name in self._read else _locked([name]).get(name)
+        return _register(message, device, self._room, self._uses, address, self._gateway_id, self._now)
+
+    def store(self) -> None:
+        """Write what was only counted. Call it once all are registered."""
+        self._uses.store()
+
+
+def _locked(device_ids: Collection[str]) -> dict[str, Device]:
+    """The rows, in the order in which everybody locks devices."""
+    return {
+        row.id: row for row in Device.objects.select_for_update().filter(id__in=device_ids).order_by("id")
+    }
+
+
+def _register(
+    message: Register,
+    device: Device | None,
+    room: Room,
+    uses: tokens.Uses,
+    address: str,
+    gateway_id: UUID,
+    now: datetime,
 ) -> Registration:
-    """Prove who connects, then open a new session for it. Inside a write transaction. Raises Refused."""
     _check_version(message)
-    device = Device.objects.select_for_update().filter(id=message.device_id).first()
-    secret = None
+    is_known, secret = device is not None, None
     if device is not None and _proved(device, message):
         _check_link(device, message, address=address, now=now)
         token = device.join_token
         device.secret_confirmed = True
     else:
-        token = _admit(device, message, now=now, reusable_token=reusable_token)
+        token = _admit(device, message, uses, now=now)
         secret = new_secret(DEVICE_SECRET_PREFIX)
         device = device or Device(id=message.device_id, registered_at=now)
         device.secret_digest, device.secret_confirmed = digest(secret), False
         device.join_token, device.removed_at, device.link_no = token, None, 0
         device.cordoned, device.draining, device.drain_deadline = False, False, None
-    _check_room(device)
+    room.admit(device)
     new_run = device.run_id != message.run_id
     _describe(device, message, token)
     device.session = links.following(device.session, message.link_no)
     device.run_id, device.ip_address, device.gateway_id = message.run_id, address, gateway_id
     device.online, device.status_reason, device.connected_at = True, "", now
     device.paused_reason = pause_words(message.paused_reason)
-    device.save()
+    device.save(force_insert=not is_known)
     tales.online(device, joined=secret is not None)
     return Registration(device, secret, new_run)
 
@@ -280,9 +344,7 @@ def _check_link(device: Device, message: Register, *, address: str, now: datetim
         device.link_no = shown
 
 
-def _admit(
-    device: Device | None, message: Register, *, now: datetime, reusable_token: str
-) -> JoinToken | None:
+def _admit(device: Device | None, message: Register, uses: tokens.Uses, *, now: datetime) -> JoinToken | None:
     if message.join_token is None:
         if message.secret is not None and device is None:
             raise Refused("unknown_device", "the server does not know this device; join again with a token")
@@ -290,16 +352,9 @@ def _admit(
             "bad_token", "a new device needs a join token: --token, as the server printed it at its start"
         )
     try:
-        return tokens.redeem(message.join_token, now=now, reusable=reusable_token)
+        return uses.redeem(message.join_token, now=now)
     except tokens.TokenRefused as error:
         raise Refused("bad_token", str(error)) from None
-
-
-def _check_room(device: Device) -> None:
-    # As stored now, not as remembered: whoever lowered it expects the very next device to be kept out.
-    limit = config.section("server").values["max_connections"]
-    if Device.objects.filter(online=True).exclude(id=device.id).count() >= limit:
-        raise Refused("full", f"the cluster takes {limit} devices at once (server.max_connections)")
 
 
 def _describe(device: Device, message: Register, token: JoinToken | None) -> None:

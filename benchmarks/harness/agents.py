@@ -12,7 +12,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class Agent:
         self.losses = 0
         self.ended = 0  # tasks whose result was acknowledged
         self.last_words = ""  # of the last goodbye
-        self._number, self._name, self._kind, self._turns = number, name, kind, turns
+        self._number, self.name, self._kind, self._turns = number, name, kind, turns
         self._run_id = uuid4().hex
         self._secret: str | None = None
         self._link_no = 0
@@ -93,7 +93,7 @@ class Agent:
         self._waiting: dict[str, Assign] = {}
         self._connection: Connection | None = None
         self._beat: asyncio.TimerHandle | None = None
-        self._interval_s = 60.0
+        self.interval_s = 60.0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -123,8 +123,16 @@ class Agent:
             self._connection = connection
             await connection.upgrade()
             connection.start(self)
-            await self._send(self._registration())
+            await self.introduce()
             await asyncio.wait((self._welcome, self._lost), return_when=asyncio.FIRST_COMPLETED)
+
+    async def introduce(self) -> None:
+        """Say who this is."""
+        await self._send(self._registration())
+
+    async def send_text(self, text: str) -> None:
+        if self._connection:
+            await self._connection.send(text)
 
     def vanish(self) -> None:
         """Close the socket without a word, as a device does that loses its power."""
@@ -141,7 +149,7 @@ class Agent:
     def _registration(self) -> Register:
         return Register(
             protocol=PROTOCOL_VERSION,
-            device_id=self._name,
+            device_id=self.name,
             run_id=self._run_id,
             agent_version=__version__,
             capabilities=CAPABILITIES,
@@ -164,7 +172,7 @@ class Agent:
                 await self._connection.send(frame)
 
     def _reply(self, messages: Iterable[Message]) -> None:
-        _keep(asyncio.ensure_future(self._send(*messages)))
+        keep(self._send(*messages))
 
     # --- for the connection ---------------------------------------------------------------------------------
 
@@ -210,17 +218,21 @@ class Agent:
     # --- pieces ---------------------------------------------------------------------------------------------
 
     def _welcomed(self, message: Welcome) -> list[Message]:
-        self.registered_at = time.monotonic()
         self._secret = message.secret or self._secret
-        self._interval_s = message.pulse.interval_s
-        self._schedule(self._interval_s * (self._number % PHASES) / PHASES)
-        if not self._welcome.done():
-            self._welcome.set_result(None)
+        self.is_welcome(message.pulse.interval_s)
         answers: list[Message] = [result for result in self._results.values() if result]
         if message.link_no is not None:
             self._link_no = message.link_no
             answers.append(LinkStored(link_no=message.link_no))
         return answers
+
+    def is_welcome(self, interval_s: float) -> None:
+        """The connection is accepted, and heartbeats begin."""
+        self.registered_at = time.monotonic()
+        self.interval_s = interval_s
+        self.schedule(interval_s * (self._number % PHASES) / PHASES)
+        if not self._welcome.done():
+            self._welcome.set_result(None)
 
     def _assigned(self, message: Assign) -> list[Message]:
         if message.attempt in self._results:
@@ -239,26 +251,28 @@ class Agent:
         self._results[message.attempt] = result
         return result
 
-    def _schedule(self, seconds: float) -> None:
+    def schedule(self, seconds: float) -> None:
         if self._beat:
             self._beat.cancel()
-        self._beat = asyncio.get_running_loop().call_later(seconds, self._heartbeat)
+        self._beat = asyncio.get_running_loop().call_later(seconds, self.heartbeat)
 
-    def _heartbeat(self) -> None:
+    def heartbeat(self) -> None:
         if self._connection:
             held = [
                 {"attempt": attempt, "state": "finished" if result else "waiting"}
                 for attempt, result in self._results.items()
             ]
             text = f"{_BEAT[:-1]}, {json.dumps({'held': held})[1:]}" if held else _BEAT
-            _keep(asyncio.ensure_future(self._connection.send(f"[{text}]")))
-            self._schedule(self._interval_s)
+            keep(self._connection.send(f"[{text}]"))
+            self.schedule(self.interval_s)
 
 
 _kept: set[asyncio.Future[None]] = set()  # the loop itself holds tasks weakly
 
 
-def _keep(future: "asyncio.Future[None]") -> None:
+def keep(work: Coroutine[Any, Any, None]) -> None:
+    """Do it in the background."""
+    future = asyncio.ensure_future(work)
     _kept.add(future)
     future.add_done_callback(_kept.discard)
 
@@ -266,9 +280,9 @@ def _keep(future: "asyncio.Future[None]") -> None:
 class Fleet:
     """All of them, and what can be asked of them."""
 
-    def __init__(self, kind: Kind, prefix: str, count: int) -> None:
+    def __init__(self, kind: Kind, prefix: str, count: int, device: type[Agent] = Agent) -> None:
         turns = asyncio.Semaphore(AT_ONCE)
-        self._agents = [Agent(number, f"{prefix}-{number}", kind, turns) for number in range(count)]
+        self._agents = [device(number, f"{prefix}-{number}", kind, turns) for number in range(count)]
         self._tasks = [asyncio.create_task(agent.run()) for agent in self._agents]
 
     def status(self) -> dict[str, Any]:
@@ -358,8 +372,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--task-types", default="never", help="what they offer, comma-separated")
     parser.add_argument("--tags", default="", help="comma-separated")
     parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument("--stock", action="store_true", help="devices of the stock Channels project")
     parser.add_argument("--execute", action="store_true", help="run what is assigned, as echo does")
     return parser.parse_args()
+
+
+def _device(*, stock: bool) -> type[Agent]:
+    if not stock:
+        return Agent
+    from benchmarks.harness.stock_agents import StockAgent
+
+    return StockAgent
 
 
 async def main() -> None:
@@ -374,7 +397,7 @@ async def main() -> None:
         options.slots,
         options.execute,
     )
-    fleet = Fleet(kind, options.prefix, options.count)
+    fleet = Fleet(kind, options.prefix, options.count, _device(stock=options.stock))
     await serve({"status": fleet.status, "kill": fleet.kill})
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+# Key of a connection's scope["state"], where its server has it: writes whole frames; False when it takes none now.
+WRITE = "retire_cluster.write"
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -59,6 +62,17 @@ def frame(kind: str, cursor: Cursor, at: datetime, data: Mapping[str, Any] | str
     moment = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     text = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"))
     return f'{{"type":"{kind}","seq":{cursor.seq},"cursor":"{cursor}","timestamp":"{moment}","data":{text}}}'
+
+
+def websocket_text(text: str) -> bytes:
+    """The text as a server's WebSocket frame (RFC 6455, section 5.2): whole, not masked."""
+    content = text.encode()
+    size = len(content)
+    if size < 126:
+        return bytes((0x81, size)) + content
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2) + content
+    return b"\x81\x7f" + size.to_bytes(8) + content
 
 
 def unpack(stream: str, seq_from: int, events: str, at: datetime) -> Iterator[Event]:

@@ -18,8 +18,9 @@ from django.db import DatabaseError, connection
 
 from retire_cluster import hints
 from retire_cluster.events import numbering
-from retire_cluster.events.frames import Cursor, Event, Wanted, unpack
+from retire_cluster.events.frames import Cursor, Event, unpack
 from retire_cluster.events.models import EventBatch
+from retire_cluster.events.subscription import Encoder, Subscription
 
 logger = logging.getLogger("retire_cluster.events")
 
@@ -27,8 +28,6 @@ LOOK_S = 0.5  # how soon, should a hint be lost
 STREAM_LOOK_S = 10.0  # how soon it is noticed that the database was restored
 RING = 10_000  # events remembered; a client that missed more begins anew
 READ = 500  # rows in one query
-MAX_UNREAD = 1000  # events a client may leave unread
-MAX_UNREAD_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,74 +36,6 @@ class Beginning:
 
     cursor: Cursor
     missed: Sequence[Event] | None
-
-
-class Subscription:
-    """One client's unread events. `offer` in the thread of the tail, `wait` and `take` in the client's loop."""
-
-    def __init__(self, wanted: Wanted) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.news = asyncio.Event()
-        self.lagged = False  # events were dropped: the client has to begin anew
-        self.place: Cursor | None = None  # the last event looked at, wanted or not
-        self._wanted = wanted
-        self._guard = threading.Lock()
-        self._unread: deque[Event] = deque()
-        self._bytes = 0
-
-    def begin(self, place: Cursor) -> None:
-        """Forget what was unread; what is offered from now on comes after the place."""
-        with self._guard:
-            self.place = place
-            self.lagged = False
-            self._unread.clear()
-            self._bytes = 0
-
-    def wants(self, events: Iterable[Event]) -> list[Event]:
-        """Those of the events the client asked for."""
-        return [event for event in events if self._wanted.includes(event)]
-
-    def offer(self, events: Iterable[Event], place: Cursor) -> bool:
-        """Take over what is wanted; whether there is something new for the client."""
-        wanted = self.wants(events)
-        with self._guard:
-            self.place = place
-            for event in wanted:
-                if self.lagged:
-                    break
-                self._unread.append(event)
-                self._bytes += len(event.text)
-                if len(self._unread) > MAX_UNREAD or self._bytes > MAX_UNREAD_BYTES:
-                    self._drop()
-        return bool(wanted)
-
-    def drop(self) -> None:
-        """Nobody knows what is missing here."""
-        with self._guard:
-            self._drop()
-
-    def _drop(self) -> None:
-        self._unread.clear()
-        self._bytes = 0
-        self.lagged = True
-
-    async def wait(self, seconds: float) -> bool:
-        """Whether there were news before time was up. They may be taken already: the wake-up comes after them."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.news.wait()
-        return self.news.is_set()
-
-    def take(self) -> Event | None:
-        """The next event; None when all are taken."""
-        with self._guard:
-            if not self._unread:
-                if not self.lagged:
-                    self.news.clear()
-                return None
-            event = self._unread.popleft()
-            self._bytes -= len(event.text)
-            return event
 
 
 class Tail:
@@ -253,8 +184,9 @@ class Tail:
 
 
 def _wake_all(subscriptions: Iterable[Subscription]) -> None:
+    encoder = Encoder()
     for subscription in subscriptions:
-        subscription.news.set()
+        subscription.push(encoder)
 
 
 def _stored(since: Cursor, end: Cursor) -> list[Event] | None:

@@ -24,7 +24,7 @@ from django.db import (
 from clusterconfig import services as config
 from devices import pings, presence, samples
 from retire_cluster import db, disk, hints
-from retire_cluster.gateway import budget, translate
+from retire_cluster.gateway import budget, quiet, translate
 from retire_cluster.gateway.deadlines import Deadlines
 from retire_cluster.gateway.ingest import Batch, Identity
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Received
@@ -81,6 +81,7 @@ class Committer(threading.Thread):
         self._blind = False
         self._matcher = Matcher()
         self._deadlines = Deadlines()
+        self._clock = quiet.Clock()
         self._next_tick = 0.0
         self._shares = not db.is_sqlite()  # other gateways may live on this database
         self._next_call = 0.0
@@ -145,12 +146,24 @@ class Committer(threading.Thread):
         if tick:
             self._next_tick = time.monotonic() + TICK_S
             inputs = [*inputs, *self._silent()]
+        inputs = self._answer_quiet(inputs)
         place = hinted or tick or (self._backlog and bool(inputs))
         self._persist(inputs, tick=tick, place=place, intents=intended or tick)
         if intended or tick:
             self._spread_config()
         if tick:
             self._after_tick()
+
+    def _answer_quiet(self, inputs: Sequence[Input]) -> Sequence[Input]:
+        """Deal with what needs no transaction; returns the rest."""
+        now = self._clock.now()
+        if now is None or not inputs:
+            return inputs
+        effects = Effects()
+        left = quiet.take_out(inputs, self.sessions, now, effects)
+        if effects.answered:
+            self._deliver(effects)
+        return left
 
     def _persist(self, inputs: Sequence[Input], *, tick: bool, place: bool, intents: bool) -> None:
         """Commit, whatever it takes: races are run again, an absent database is waited for, poison is isolated."""
@@ -211,6 +224,7 @@ class Committer(threading.Thread):
                 batch.enforce()
             if place or batch.effects.opened:
                 batch.place(self._matcher)
+        self._clock.set(batch.now)
         self._blind &= not blind
         if calling:
             self._next_call = time.monotonic() + CALL_S

@@ -100,11 +100,12 @@ class Enforcement:
     def run(self, sessions: Sequence[Session]) -> list[Session]:
         """Tell and judge. Returns the sessions to close. From memory where everybody is in time."""
         cancelling = set(self._effects.cancelling)
-        for session in sessions:
+        working = [session for session in sessions if session.attempts]
+        for session in working:
             self._tell(session, cancelling)
         unheeded = [
             (session, attempt_id)
-            for session in sessions
+            for session in working
             for attempt_id in self._deadlines.unheeded(session, lease_s=self._lease_s)
         ]
         self._ledger.load_attempts(attempt_id for _, attempt_id in unheeded)

@@ -8,8 +8,8 @@ import logging
 import random
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from retire_cluster.gateway import streaks, translate
 from retire_cluster.gateway.deadlines import Deadlines, Enforcement
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Opened, Received
 from retire_cluster.gateway.intents import Intents
+from retire_cluster.gateway.quiet import measured
 from retire_cluster.gateway.sessions import Link, Session, Sessions
 from retire_cluster.protocol import messages as wire
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Outcome, Verdict
@@ -57,6 +58,9 @@ class Batch:
         self._ledger = Ledger(db.now())
         self._sessions = sessions
         self._identity = identity
+        self._registrar = devices.Registrar(
+            gateway_id=identity.gateway_id, now=self._ledger.now, reusable_token=identity.reusable_token
+        )
         self._settings = config.current()
         self._opening: dict[int, Session] = {}
         self._printed: list[output.Piece] = []
@@ -64,6 +68,11 @@ class Batch:
         self._heard: dict[str, Session] = {}  # whose heartbeats are in this batch
         self._failing: dict[str, Session] = {}  # on which a task failed in this batch
         self._members: dict[str, bool] = {}  # of devices asked about in this batch
+
+    @property
+    def now(self) -> datetime:
+        """The database's clock as the transaction began."""
+        return self._ledger.now
 
     def apply(self, inputs: Sequence[Input]) -> None:
         """Apply the inputs in order of arrival and store what changed."""
@@ -77,7 +86,10 @@ class Batch:
                     self.effects.answered.append(item.link)
                 case Closed():
                     self._close(item)
+        self._registrar.store()
         self._store()
+        # So that the table knows them even if this process is killed.
+        presence.flush(only=[session.device_id for session in (*self.effects.opened, *self.effects.ended)])
         self._store_pauses()
         self._cordon_failing()
 
@@ -85,10 +97,12 @@ class Batch:
         """Read every row the batch may need in a few statements."""
         named: set[str] = set()
         devices_of: set[str] = set()
+        arriving: list[str] = []
         for item in inputs:
             if isinstance(item, Opened):
                 named.update(held.attempt for held in item.message.held)
                 devices_of.add(item.message.device_id)
+                arriving.append(item.message.device_id)
                 continue
             session = self._sessions.of(item.link)
             if session is None:
@@ -102,6 +116,9 @@ class Batch:
                     devices_of.add(session.device_id)
         self._ledger.load_attempts(map(UUID, named))
         self._ledger.load_live_of(devices_of)
+        presence.adopt_stored(arriving)
+        # Who is connected here already may be changed by what comes before in this batch.
+        self._registrar.expect([name for name in arriving if name not in self._sessions.by_device])
 
     def _unknown(self, session: Session, message: wire.Message) -> list[str]:
         """The attempts a message names whose rows have to be read."""
@@ -172,13 +189,7 @@ class Batch:
     def _open(self, item: Opened) -> None:
         message = item.message
         try:
-            registration = devices.register(
-                message,
-                address=item.link.address,
-                gateway_id=self._identity.gateway_id,
-                now=self._ledger.now,
-                reusable_token=self._identity.reusable_token,
-            )
+            registration = self._registrar.register(message, address=item.link.address)
         except devices.Refused as refusal:
             self._sessions.complaints.log(
                 item.link.address,
@@ -200,9 +211,7 @@ class Batch:
         rows = self._ledger.pairs_of(device_id, held)
         self._carry_out(session, at_register(device_id, held, rows))
         self._reconcile(session, held)
-        presence.adopt_stored(device_id)
         self._note_presence(session, message.metrics, heartbeat=False)
-        presence.flush(only=[device_id])  # so that the table knows it even if this process is killed
 
     def _session(self, link: Link, registration: devices.Registration) -> Session:
         totals = reservations.view_of(registration.device)
@@ -247,7 +256,6 @@ class Batch:
         for ping_id in session.pings:
             if pings.fail(ping_id, "the connection was lost before the answer", now=self._ledger.now):
                 self.effects.pings_ended.append((session, ping_id))
-        presence.flush(only=[session.device_id])
 
     def _grace_s(self, session: Session, *, stopping: bool) -> float:
         """How long the attempts of a closed connection wait for the device to return."""
@@ -500,7 +508,8 @@ class Batch:
             if by_device.get(session.device_id) is session:
                 del by_device[session.device_id]
         by_device.update((session.device_id, session) for session in self.effects.opened)
-        return [session for session in by_device.values() if session not in self.effects.ended]
+        ended = {id(session) for session in self.effects.ended}  # their fields are many, and so may they be
+        return [session for session in by_device.values() if id(session) not in ended]
 
     def _assign(self, claim: placement.Claim) -> None:
         opened = {session.device_id: session for session in self.effects.opened}
@@ -509,7 +518,7 @@ class Batch:
 
     def _note_presence(self, session: Session, metrics: wire.Metrics, *, heartbeat: bool) -> dict[str, Any]:
         """Take over a sign of life; returns what the device measured."""
-        values = {key: value for key, value in asdict(metrics).items() if value is not None}
+        values = measured(metrics)
         session.note_metrics(values)
         presence.note(session.device_id, values, now=self._ledger.now, heartbeat=heartbeat)
         return values

@@ -82,10 +82,11 @@ class Session:
         placement derives the truth from the rows.
         """
         now = time.monotonic()
-        totals = replace(self.totals, failing=self.streak.length(now) >= SUSPECT)
+        failing = self.streak.length(now) >= SUSPECT
+        totals = replace(self.totals, failing=True) if failing else self.totals
         if self.paused or now < self.hold_until:
             return replace(totals, free_slots=0)
-        if stale:
+        if stale or not self.attempts:
             return totals
         used = (
             sum(row.slots for row in self.attempts.values()),

@@ -17,8 +17,9 @@ from django.db import DatabaseError
 
 from clusterconfig.authentication import BEARER
 from retire_cluster.api import envelope
-from retire_cluster.events.frames import Cursor, frame
-from retire_cluster.events.tail import Subscription, Tail
+from retire_cluster.events.frames import WRITE, Cursor, frame
+from retire_cluster.events.subscription import Subscription
+from retire_cluster.events.tail import Tail
 from retire_cluster.http_bridge import HttpBridge
 from retire_cluster.live import snapshot
 from retire_cluster.live.views import Grant, grant_of
@@ -76,7 +77,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
     # --- serving ----------------------------------------------------------------------------------------------
 
     async def _serve(self, grant: Grant) -> None:
-        subscription = Subscription(grant.wanted)
+        subscription = Subscription(grant.wanted, self.scope.get("state", {}).get(WRITE))
         try:
             await self._begin(subscription, grant)
             while await self._still_allowed(grant):

@@ -20,7 +20,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from retire_cluster.events.tail import MAX_UNREAD_BYTES
+from retire_cluster.events.subscription import MAX_UNREAD_BYTES
 from tests.e2e.cluster import Cluster, running, until
 from tests.stalled import Stalled
 

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
 
-from retire_cluster.events.frames import Cursor, Event, Wanted, frame, unpack
+from retire_cluster.events.frames import Cursor, Event, Wanted, frame, unpack, websocket_text
 
 AT = datetime(2026, 5, 4, 3, 2, 1, 987654, UTC)
 
@@ -72,3 +74,14 @@ def event(topic: str, *task_ids: str) -> Event:
 def test_a_client_gets_what_it_asked_for(wanted: Wanted, included: list[bool]) -> None:
     found = [wanted.includes(item) for item in (event("task", "a", "b"), event("task", "b"), event("device"))]
     assert found == included
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
+def test_a_frame_made_for_everybody_is_what_a_client_reads(size: int) -> None:
+    reader = StreamReader()
+    reader.feed_data(websocket_text("x" * size))
+    parsing = Frame.parse(reader.read_exact, mask=False)
+    with pytest.raises(StopIteration) as end:
+        next(parsing)
+    frame = end.value.value
+    assert (frame.opcode, frame.fin, bytes(frame.data)) == (Opcode.TEXT, True, b"x" * size)

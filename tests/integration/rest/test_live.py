@@ -25,7 +25,7 @@ from clusterconfig.keys import Scope
 from clusterconfig.models import ClusterIdentity, StreamTicket
 from devices import operations
 from retire_cluster import db
-from retire_cluster.events import outbox, tail
+from retire_cluster.events import outbox, subscription, tail
 from retire_cluster.events.models import EventBatch
 from retire_cluster.live import consumer
 from tasks import services as tasks
@@ -241,7 +241,7 @@ def test_a_restored_database_makes_listeners_begin_anew(
 def test_a_client_that_does_not_read_delays_nobody_and_begins_anew(
     listen: Callable[..., Any], port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail, "MAX_UNREAD", 20)
+    monkeypatch.setattr(subscription, "MAX_UNREAD", 20)
     padding = "x" * 50_000
     with contextlib.closing(Stalled(port)) as stalled, listen() as live:
         live.until("snapshot")

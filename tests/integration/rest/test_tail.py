@@ -12,7 +12,8 @@ from clusterconfig import services as config
 from retire_cluster import db
 from retire_cluster.events import outbox
 from retire_cluster.events.frames import Cursor, Event, Wanted, unpack
-from retire_cluster.events.tail import MAX_UNREAD, MAX_UNREAD_BYTES, Subscription, Tail
+from retire_cluster.events.subscription import MAX_UNREAD, MAX_UNREAD_BYTES, Subscription
+from retire_cluster.events.tail import Tail
 from tests.integration.rest.serving import DEADLINE_S
 
 pytestmark = pytest.mark.django_db(transaction=True)
