@@ -46,12 +46,11 @@ def select_rows(
         ]
         return [row for rows in found for row in rows]
     fields = tuple(among)
-    conditions = [
-        f"{_names(model, (field,))} IN ({', '.join(['%s'] * len(among[field]))})" for field in fields
-    ]
+    conditions = [_is_among(model, field, len(among[field])) for field in fields]
     conditions += [also] if also else []
-    adapted = [value for field in fields for value in _adapted(model, field, among[field])]
-    return select_where(model, columns, " AND ".join(conditions), adapted, lock=lock, index=index)
+    arrays = [_adapted(model, field, among[field]) for field in fields]
+    flat = arrays if connection.vendor == "postgresql" else [value for array in arrays for value in array]
+    return select_where(model, columns, " AND ".join(conditions), flat, lock=lock, index=index)
 
 
 def select_where(
@@ -73,9 +72,9 @@ def select_where(
     sql = f"SELECT {', '.join([names, *more])} FROM {table} WHERE {condition} ORDER BY id"  # noqa: S608 names come from the models
     if lock and connection.vendor == "postgresql":
         sql += " FOR NO KEY UPDATE" + (" SKIP LOCKED" if lock == "skip" else "")
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    with cursor() as opened:
+        opened.execute(sql, values)
+        rows: list[tuple[Any, ...]] = opened.fetchall()
     return [_converted(row, converters) for row in rows] if converters else rows
 
 
@@ -97,8 +96,8 @@ def insert_rows(model: type[models.Model], columns: Sequence[str], rows: Sequenc
     by_column = _by_column(model, columns, rows)
     if connection.vendor == "postgresql" and len(rows) > 1:
         source = f"SELECT * FROM unnest({_arrays(model, tuple(columns))})"  # noqa: S608 names come from the models
-        with _binding_cursor() as cursor:
-            cursor.execute(f"INSERT INTO {table} ({names}) {source}", by_column)
+        with cursor() as opened:
+            opened.execute(f"INSERT INTO {table} ({names}) {source}", by_column)
         return
     marks = ", ".join(["%s"] * len(columns))
     _run(f"INSERT INTO {table} ({names}) VALUES ({marks})", by_column)  # noqa: S608 names come from the models
@@ -124,9 +123,9 @@ def update_rows(
             f"old_{number}" for number in range(len(old))
         ]
         given = f"unnest({_arrays(model, columns)}) AS given({', '.join(aliases)})"
-        with _binding_cursor() as cursor:
-            cursor.execute(f"UPDATE {table} AS kept SET {sets} FROM {given} WHERE {condition}", by_column)  # noqa: S608 names come from the models
-            return int(cursor.rowcount)
+        with cursor() as opened:
+            opened.execute(f"UPDATE {table} AS kept SET {sets} FROM {given} WHERE {condition}", by_column)  # noqa: S608 names come from the models
+            return int(opened.rowcount)
     assignments = ", ".join(f"{name} = %s" for name in _columns(model, tuple(changed)))
     condition = " AND ".join(f"{name} = %s" for name in _columns(model, tuple(guarded)))
     return _run(f"UPDATE {table} SET {assignments} WHERE {condition}", by_column)  # noqa: S608 names come from the models
@@ -135,12 +134,12 @@ def update_rows(
 def _run(sql: str, by_column: list[list[Any]]) -> int:
     """The statement for each row; returns how many were hit."""
     rows = list(zip(*by_column, strict=True))
-    with connection.cursor() as cursor:
+    with cursor() as opened:
         if len(rows) == 1:
-            cursor.execute(sql, rows[0])
+            opened.execute(sql, rows[0])
         else:
-            cursor.executemany(sql, rows)
-        return int(cursor.rowcount)
+            opened.executemany(sql, rows)
+        return int(opened.rowcount)
 
 
 def indexed_by(name: str) -> str:
@@ -148,13 +147,13 @@ def indexed_by(name: str) -> str:
     return f"INDEXED BY {name}" if connection.vendor == "sqlite" else ""
 
 
-# --- names ----------------------------------------------------------------------------------------------------
-
-
-def _binding_cursor() -> Any:
-    """A cursor of Postgres whose values travel beside the statement, not in it."""
+def cursor() -> Any:
+    """A cursor for statements that are run often: on Postgres its values travel beside the statement, not in it."""
     own: Any = connection
-    return own.binding_cursor()
+    return own.binding_cursor() if connection.vendor == "postgresql" else connection.cursor()
+
+
+# --- names ----------------------------------------------------------------------------------------------------
 
 
 def _quoted(name: str) -> str:
@@ -190,6 +189,13 @@ def _arrays(model: type[models.Model], names: tuple[str, ...]) -> str:
 def _array_type(field: Any) -> str:
     # Without its length: a cast to varchar(9) would cut what is too long, where it should fail.
     return f"{field.db_type(connection).partition('(')[0]}[]"
+
+
+def _is_among(model: type[models.Model], name: str, count: int) -> str:
+    column = _names(model, (name,))
+    if connection.vendor == "postgresql":
+        return f"{column} = ANY(%b::{_array_type(_field(model, name))})"
+    return f"{column} IN ({', '.join(['%s'] * count)})"
 
 
 # --- values ---------------------------------------------------------------------------------------------------

@@ -113,10 +113,13 @@ class Attempt(models.Model):
     """One try of a task on one device. The id is the lease token: random, so never issued twice."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="attempts")
+    # Without indexes of their own: others below begin with the task and with the device.
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="attempts", db_index=False)
     round = models.PositiveIntegerField()
     no = models.PositiveIntegerField()
-    device = models.ForeignKey("devices.Device", on_delete=models.PROTECT, related_name="attempts")
+    device = models.ForeignKey(
+        "devices.Device", on_delete=models.PROTECT, related_name="attempts", db_index=False
+    )
     session = models.PositiveBigIntegerField(help_text="The device's session that may report on it")
     state = models.CharField(max_length=7, choices=[(item.value, item.value) for item in AttemptState])
     outcome = models.CharField(

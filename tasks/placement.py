@@ -11,8 +11,6 @@ from heapq import nsmallest
 from operator import attrgetter
 from uuid import UUID, uuid4
 
-from django.db import connection
-
 from devices.capacity import Signature
 from devices.models import Device
 from retire_cluster import bulk, db
@@ -126,7 +124,7 @@ def heads() -> list[tuple[int, int]]:
     """(profile, rank of its first queued task), in rank order: a loose scan of the queue's index."""
     # SQLite would take the index on status, and walk over every queued task.
     queue = f"tasks_task {bulk.indexed_by('task_queue')}"
-    with connection.cursor() as cursor:
+    with bulk.cursor() as cursor:
         cursor.execute(
             f"""
             WITH RECURSIVE active(profile_id) AS (

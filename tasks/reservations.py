@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-
-from django.db import connection
+from typing import Any
 
 from devices.models import Device
 from devices.services import signature
-from retire_cluster import bulk
+from retire_cluster import bulk, db
 from tasks.lifecycle import LIVE_ATTEMPT, LIVE_INDEX
 from tasks.models import Attempt, Task
 from tasks.scheduling.planner import DeviceView, Release, Reservation
@@ -18,13 +17,17 @@ NOTHING: Taken = (0, 0, 0)
 
 def taken(device_ids: Iterable[str] | None = None) -> dict[str, Taken]:
     """(slots, memory MB, storage MB) per device with live attempts; all devices if none are named. One query."""
-    among, values = "", []
+    among: str = ""
+    values: list[Any] = []
     if device_ids is not None:
-        values = list(device_ids)
-        if not values:
+        wanted = list(device_ids)
+        if not wanted:
             return {}
-        among = f" AND device_id IN ({', '.join(['%s'] * len(values))})"
-    with connection.cursor() as cursor:
+        if db.is_sqlite():
+            among, values = f" AND device_id IN ({', '.join(['%s'] * len(wanted))})", wanted
+        else:
+            among, values = " AND device_id = ANY(%b::varchar[])", [wanted]
+    with bulk.cursor() as cursor:
         cursor.execute(
             "SELECT device_id, sum(slots), sum(memory_mb), sum(storage_mb) FROM tasks_attempt"  # noqa: S608 only marks are added
             f" {bulk.indexed_by(LIVE_INDEX)} WHERE {LIVE_ATTEMPT}{among} GROUP BY device_id",

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from django.db import connection
 from django.db.models import Sum
 
+from retire_cluster import bulk
 from tasks.models import Tally
 from tasks.rules import TaskRow
 
@@ -25,9 +26,12 @@ SUM = "sum"
 Key = tuple[str, str]  # name, label
 
 _UPSERT = """
-    INSERT INTO tasks_tally (shard, name, label, value) VALUES {rows}
+    INSERT INTO tasks_tally (shard, name, label, value) {rows}
     ON CONFLICT (name, label, shard) DO UPDATE SET value = tasks_tally.value + excluded.value
 """
+
+
+_ARRAYS = "SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::double precision[])"
 
 
 def add(counts: Mapping[Key, float]) -> None:
@@ -36,10 +40,13 @@ def add(counts: Mapping[Key, float]) -> None:
         return
     shard = "0" if connection.vendor == "sqlite" else str(os.getpid() % SHARDS)
     # In one order everywhere: two processes that share a shard lock its rows the same way.
-    rows = [(shard, name, label, value) for (name, label), value in sorted(counts.items())]
-    marks = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
-    with connection.cursor() as cursor:
-        cursor.execute(_UPSERT.format(rows=marks), [value for row in rows for value in row])
+    rows = [(shard, name, label, float(value)) for (name, label), value in sorted(counts.items())]
+    with bulk.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(_UPSERT.format(rows=_ARRAYS), [list(column) for column in zip(*rows, strict=True)])
+        else:
+            marks = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
+            cursor.execute(_UPSERT.format(rows=f"VALUES {marks}"), [value for row in rows for value in row])
 
 
 def totals() -> dict[str, dict[str, float]]:

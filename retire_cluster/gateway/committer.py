@@ -26,7 +26,7 @@ from devices import pings, presence, samples
 from retire_cluster import db, disk, hints
 from retire_cluster.gateway import budget, quiet, translate
 from retire_cluster.gateway.deadlines import Deadlines
-from retire_cluster.gateway.ingest import Batch, Identity
+from retire_cluster.gateway.ingest import Batch, Identity, PlacementFailed
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Received
 from retire_cluster.gateway.sessions import Sessions
 from retire_cluster.protocol import messages as wire
@@ -49,6 +49,7 @@ UNANSWERED_LIMIT = 3  # offers in a row a device may leave unanswered
 MAX_PINGS_OPEN = 100  # per device; of more, the oldest answers do not matter any more
 DEPTH_S = 60.0  # between two looks at the depth of the queue
 # SQLite lives on SD cards: an idle cluster hardly writes.
+_PLACING = {"action": "place"}
 PRESENCE_FLUSH_S = {"sqlite": 300.0, "postgresql": 15.0}
 
 
@@ -168,12 +169,26 @@ class Committer(threading.Thread):
     def _persist(self, inputs: Sequence[Input], *, tick: bool, place: bool, intents: bool) -> None:
         """Commit, whatever it takes: races are run again, an absent database is waited for, poison is isolated."""
         races = 0
+        may_place = True
         absent_since: float | None = None
         tell_at = 0.0
         while True:
             began = time.monotonic()
             try:
-                effects = self._commit(inputs, tick=tick, place=place, intents=intents, from_memory=not races)
+                effects = self._commit(
+                    inputs,
+                    tick=tick,
+                    place=place,
+                    intents=intents,
+                    from_memory=not races,
+                    may_place=may_place,
+                )
+            except PlacementFailed as error:
+                # Without it the rest is stored, or shows that the database is away.
+                logger.warning(
+                    "placement failed and is tried again: %s", error, exc_info=error, extra=_PLACING
+                )
+                may_place, self._backlog = False, True
             except LostRace:
                 races += 1
                 if races > MAX_RACES:
@@ -201,8 +216,16 @@ class Committer(threading.Thread):
                 return
 
     def _commit(
-        self, inputs: Sequence[Input], *, tick: bool, place: bool, intents: bool, from_memory: bool = True
+        self,
+        inputs: Sequence[Input],
+        *,
+        tick: bool,
+        place: bool,
+        intents: bool,
+        from_memory: bool,
+        may_place: bool,
     ) -> Effects | None:
+        db.keep_plans()
         # Kept until a pass is committed: the watch itself is only blind once.
         self._blind |= tick and self._watch.blind(db.now(), time.monotonic())
         blind = tick and self._blind
@@ -222,7 +245,7 @@ class Committer(threading.Thread):
                 batch.deliver_intents()
             if tick and intents and not blind:
                 batch.enforce()
-            if place or batch.effects.opened:
+            if may_place and (place or batch.effects.opened):
                 batch.place(self._matcher)
         self._clock.set(batch.now)
         self._blind &= not blind

@@ -1,7 +1,7 @@
 """One batch of what agents said, in one transaction: every message becomes one rule applied to rows.
 
 Frames and acknowledgements are collected in Effects and leave after the commit. Placement runs last, on the
-capacity the batch just freed, under a savepoint: its failure never costs a result.
+capacity the batch just freed; where it fails, the batch is done again without it, so that it never costs a result.
 """
 
 import logging
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 
 from clusterconfig import services as config
 from devices import operations, pings, presence, samples
@@ -34,6 +34,10 @@ from tasks.reconcile import Action, Wish, at_heartbeat, at_register
 logger = logging.getLogger("retire_cluster.gateway")
 
 BATTERY_GRACE_FACTOR = 3  # phones that sleep need longer to come back
+
+
+class PlacementFailed(RuntimeError):
+    """Nothing of the batch is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,21 +485,16 @@ class Batch:
         self._store()
 
     def place(self, matcher: placement.Matcher) -> None:
-        """Fill what is free. Under a savepoint: a failure here is rolled back alone and tried again."""
+        """Fill what is free. Raises PlacementFailed: then the batch is to be done again without it."""
         touched = {row.device_id for row in self._ledger.stored.values()}
         views = [session.view(stale=session.device_id in touched) for session in self._open_sessions()]
         self.effects.placed = True
         ledger = Ledger(self._ledger.now)
         try:
-            with db.write_transaction():
-                claims, self.effects.work_may_remain = placement.place(ledger, views, matcher)
-                ledger.flush()
-        except (DatabaseError, LostRace):
-            if not connection.is_usable():
-                raise  # nothing of the batch can be stored: the committer waits for the database
-            logger.exception("placement failed and is tried again", extra={"action": "place"})
-            self.effects.work_may_remain = True
-            return
+            claims, self.effects.work_may_remain = placement.place(ledger, views, matcher)
+            ledger.flush()
+        except (DatabaseError, LostRace) as error:
+            raise PlacementFailed(str(error)) from error
         self.effects.changed += ledger.stored.values()
         self.effects.changed_tasks.update(ledger.stored_tasks)
         for claim in claims:

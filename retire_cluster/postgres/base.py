@@ -10,6 +10,16 @@ from retire_cluster.postgres import connection, waits
 from retire_cluster.postgres.outage import Outage
 
 MOST_TRIES = 50  # more than a pool holds
+_BY_KEYS = "; ".join(
+    f"SET {name} = {value}"
+    for name, value in {
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+        "enable_sort": "off",  # the first of a queue come from its index, in order
+        "plan_cache_mode": "force_generic_plan",
+    }.items()
+)
 
 _params: dict[str, Any] = {}  # of the newest connection: how to ask the server
 
@@ -44,6 +54,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
             found._pool.putconn(found)  # which sees that it is closed
             outage.suspect()
         raise psycopg.OperationalError("every connection to PostgreSQL is cut off at once")
+
+    def keep_plans(self) -> None:
+        """Prepare what binding cursors execute on the connection of now, each statement once."""
+        own: Any = self
+        own.ensure_connection()
+        if own.connection.prepare_threshold is None and not own.in_atomic_block:
+            own.connection.execute(_BY_KEYS)
+            own.connection.prepare_threshold = 0
 
     def binding_cursor(self) -> Any:
         """A cursor whose values travel beside the statement, in binary where a mark asks for it."""

@@ -116,7 +116,8 @@ def statements(query: str) -> tuple[int, list[str]]:
 def plan(sql: str) -> list[str]:
     """The steps of a statement, as the database names them."""
     with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{sql}")
+        how = "QUERY PLAN" if connection.vendor == "sqlite" else "(GENERIC_PLAN)" if "$1" in sql else ""
+        cursor.execute(f"EXPLAIN {how} {sql}")
         return [str(row[-1]) for row in cursor.fetchall()]
 
 
