@@ -127,9 +127,6 @@ def _database(url: str) -> dict[str, Any]:
         if config["ENGINE"].endswith("postgresql"):
             config["ENGINE"] = "retire_cluster.postgres"
         config["CONN_MAX_AGE"] = 0  # the pool keeps connections; Celery's fixup would close persistent ones
-        # The pool asks a connection before it gives it away: after a restart of the database each dead one
-        # would cost a request its answer, and a gateway half a second.
-        config["CONN_HEALTH_CHECKS"] = True
         config["OPTIONS"] = {
             "connect_timeout": 3,
             **config.get("OPTIONS", {}),
