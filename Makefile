@@ -21,7 +21,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run run-production test test-fast test-postgres test-redis test-packaging test-browser test-fuzz test-production test-chaos chaos check check-types check-rest fmt lock openapi clean
+.PHONY: help run run-production test test-fast test-postgres test-redis test-packaging test-browser test-fuzz test-production test-chaos chaos bench bench-full check check-types check-rest fmt lock openapi clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,12 @@ chaos: $(VENV)/.installed-test ## the long form: 5,000 tasks on each shape while
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export RETIRE_CLUSTER_DATA_DIR="$$data" && set -ex && \
 		$(BIN)/python manage.py torture --shape embedded $(ARGS) && \
 		$(BIN)/python manage.py torture --shape production $(ARGS)
+
+bench: $(VENV)/.installed-test ## ten performance scenarios, ours beside its peers, in ten minutes (ARGS="--only S1,S2 --no-peers")
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: $(VENV)/.installed-test ## the same at full size; takes some hours
+	$(BIN)/python -m benchmarks --full $(ARGS)
 
 check: $(VENV)/.installed-dev ## format, lint, types, layers, migrations, deployment checks, lock files
 	@+$(AT_ONCE) check-types check-rest
