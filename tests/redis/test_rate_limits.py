@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from retire_cluster.api import rates
 from retire_cluster.api.rates import RedisStore, parse
@@ -69,6 +70,23 @@ def test_the_count_says_what_is_left_and_when_there_is_more(server: RedisServer)
     assert third.refused is not None
     assert third.refused.window.text == "2/minute"
     assert 0 < third.refused.frees_in_s <= 60
+
+
+def test_a_call_costs_two_commands_a_limit(server: RedisServer) -> None:
+    """To count it, and to say what is left. All that a task costs in Redis: those who wait for it are told by the database."""
+    store, windows = RedisStore(server.url), parse("2000/minute;9000/hour;9999/2 hours")
+    store.hit("a", windows)  # connects, and loads its script
+    with redis.Redis.from_url(server.url) as client, client.monitor() as monitor:
+        told = monitor.listen()
+        for _ in range(CALLS):
+            store.hit("a", windows)
+        client.ping()
+        seen: list[dict[str, str]] = []
+        while not seen or seen[-1]["command"] != "PING":
+            seen.append(next(told))
+
+    commands = [item["command"].split()[0] for item in seen if item["client_type"] != "lua"]
+    assert commands == ["EVALSHA"] * (2 * len(windows) * CALLS) + ["PING"]
 
 
 def test_without_redis_each_process_counts_and_says_so_once(

@@ -1,7 +1,12 @@
+import asyncio
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retire_cluster.agent import session
 from retire_cluster.agent.session import merge_accepted
+from retire_cluster.protocol import codec
 from retire_cluster.protocol.messages import Accepted, HeartbeatAck, Message, Result
 from retire_cluster.protocol.states import Outcome
 
@@ -38,3 +43,35 @@ def test_nothing_is_lost_and_no_accepted_comes_later_than_before(steps: list[tup
     if ids:
         first = next(index for index, m in enumerate(messages) if isinstance(m, Accepted))
         assert isinstance(merged[first], Accepted)
+
+
+class Wire:
+    """A connection that keeps the frames it is given."""
+
+    def __init__(self) -> None:
+        self.frames: list[str] = []
+
+    async def send(self, frame: str) -> None:
+        self.frames.append(frame)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["a short task", "a longer one"])
+def test_a_short_task_is_accepted_and_done_in_one_frame(ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "ACCEPTED_S", 0.0 if not ends else 3600.0)
+    wire = Wire()
+
+    async def talk() -> None:
+        talking = session.Session(wire, None, None, None)  # type: ignore[arg-type]  # only what sends is used
+        sender = asyncio.create_task(talking._keep_sending())
+        talking.send(accepted(IDS[0]))
+        if ends:
+            await asyncio.sleep(0)
+            talking.send(result(IDS[0]))
+        while not wire.frames:
+            await asyncio.sleep(0)
+        sender.cancel()
+
+    asyncio.run(talk())
+    [frame] = wire.frames
+    said = codec.decode_from_agent(frame)
+    assert [type(message) for message in said] == ([Accepted, Result] if ends else [Accepted])

@@ -1,0 +1,113 @@
+"""What a task costs, counted: SQL statements, frames, bytes. Timings are in benchmarks/."""
+
+import json
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from retire_cluster.gateway.inputs import Received
+from retire_cluster.protocol import codec
+from retire_cluster.protocol import messages as wire
+from retire_cluster.protocol.states import Outcome
+from tasks.models import Task
+from tests.integration.gateway.cluster import Cluster, FakeLink, sent, submit
+
+pytestmark = pytest.mark.django_db
+
+SLOTS = 16
+# Two tables of results, their count; the heads of the queue, devices, their load, candidates; two tables of claims;
+# one event for all of it. For all tasks of a step, however many there are.
+STEP = 10
+CLOCK = 0 if connection.vendor == "sqlite" else 1  # PostgreSQL's is asked once in a transaction
+SUBMIT = 4  # the profile, the tasks, their count, one event
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+def answers(link: FakeLink) -> tuple[wire.Message, ...]:
+    """What an agent says of everything it was just given: accepted, and done."""
+    given = sent(link, wire.Assign)
+    results = [
+        wire.Result(attempt=item.attempt, outcome=Outcome.SUCCESS, result_json=item.payload_json, ran_s=0.001)
+        for item in given
+    ]
+    return (wire.Accepted(attempts=tuple(item.attempt for item in given)), *results) if given else ()
+
+
+def statements(queries: CaptureQueriesContext) -> list[str]:
+    """Without the borders of transactions."""
+    borders = ("BEGIN", "SAVEPOINT", "RELEASE", "COMMIT")
+    return [query["sql"] for query in queries if not query["sql"].lstrip().startswith(borders)]
+
+
+def step(cluster: Cluster, link: FakeLink) -> list[str]:
+    """One round for the device; the statements it took."""
+    frame = Received(link, answers(link))
+    with CaptureQueriesContext(connection) as queries:
+        cluster.committer._persist([frame], tick=False, place=True, intents=False)
+    return statements(queries)
+
+
+@pytest.mark.parametrize("at_once", [1, SLOTS])
+def test_a_step_costs_the_same_statements_for_any_number_of_tasks(cluster: Cluster, at_once: int) -> None:
+    link = cluster.join("d", slots=at_once)
+    submit(3 * at_once)
+    cluster.step()
+    step(cluster, link)  # the first one is also told that the device has its secret
+
+    taken = step(cluster, link)
+
+    assert Task.objects.filter(status="success").count() == 2 * at_once
+    assert Task.objects.filter(status="assigned").count() == at_once
+    assert len(taken) == STEP + CLOCK, taken
+
+
+def test_a_thousand_tasks_cost_a_few_hundred_statements(cluster: Cluster) -> None:
+    links = [cluster.join(name, slots=SLOTS) for name in ("a", "b")]
+    submit(1000)
+    cluster.step()
+    taken = 0
+    while Task.objects.filter(status="success").count() < 1000:
+        taken += sum(len(step(cluster, link)) for link in links)
+
+    assert taken <= (STEP + CLOCK) * (1000 / SLOTS + 2)
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_a_submission_costs_the_same_statements_for_any_number_of_tasks(cluster: Cluster, count: int) -> None:
+    submit()  # the profile is there
+    with CaptureQueriesContext(connection) as queries:
+        submit(count)
+
+    assert len(statements(queries)) == SUBMIT + CLOCK
+
+
+def test_a_round_of_tasks_is_one_frame_each_way(cluster: Cluster) -> None:
+    link = cluster.join("d", slots=SLOTS)
+    submit(2 * SLOTS)
+    cluster.step()
+    first = list(link.sent)
+    reply = answers(link)
+    link.sent.clear()
+    cluster.say(link, *reply)  # acknowledgements and the next tasks
+
+    assert len(list(codec.encode(reply))) == 1
+    assert len(list(codec.encode(link.sent))) == 1
+    assert len(sent(link, wire.ResultAck)) == len(sent(link, wire.Assign)) == SLOTS
+    assert size(reply) <= 220
+    assert size([message for message in first if isinstance(message, wire.Assign)]) <= 300
+
+
+def size(messages: tuple[wire.Message, ...] | list[wire.Message]) -> float:
+    """Bytes a task of a frame, payload and result not counted."""
+    content = sum(
+        len(json.dumps(getattr(message, name)))
+        for message in messages
+        for name in ("payload_json", "result_json")
+        if hasattr(message, name)
+    )
+    return (sum(map(len, codec.encode(messages))) - content) / SLOTS
