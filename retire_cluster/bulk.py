@@ -220,7 +220,8 @@ def _adapter(model: type[models.Model], name: str) -> Convert | None:
     field = _field(model, name)
     target = field.target_field if field.is_relation else field
     if isinstance(target, models.JSONField):
-        return lambda value: json.dumps(value, cls=target.encoder)
+        encoder = target.encoder
+        return (lambda value: json.dumps(value, cls=encoder)) if encoder else json.dumps
     if isinstance(target, (models.CharField, models.TextField)):
         return str.__str__  # of an enumeration its word
     if isinstance(target, (models.IntegerField, models.FloatField, models.BooleanField)):

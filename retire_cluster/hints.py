@@ -2,7 +2,7 @@
 
 Within a process a hint is a function call. Between processes on SQLite it is the file's data version, looked at
 every 50 ms (7 microseconds a look). On Postgres it is a NOTIFY, sent by a thread of its own so that a database that
-hangs costs no request anything; and as that may be lost too, every process looks for itself each second.
+hangs costs no request anything; and as that may be lost too, everybody who listens looks for himself each second.
 """
 
 import logging
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("retire_cluster.hints")
 
 LOOK_S = 0.05  # SQLite: how soon another process's commit is noticed
-SWEEP_S = 1.0  # elsewhere: how soon, should a notification be lost
 TOGETHER_S = 0.005  # between two notifications: what is told meanwhile is one
+NEWS_S = 0.02  # news wait for so long, to travel with what is urgent
 BREAK_S = 5.0  # pause after a database that did not answer
 LISTEN_S = 30.0  # how soon a dead connection is noticed
 CHANNEL = "retire_cluster"
@@ -48,9 +48,7 @@ def subscribe(listener: Listener) -> Callable[[], None]:
     with _guard:
         _listeners.append(listener)
     if settings.WATCH_DATABASE:
-        _watcher()
-        if connection.vendor == "postgresql":
-            _ear()
+        _watcher() if connection.vendor == "sqlite" else _ear()
 
     def unsubscribe() -> None:
         with _guard:
@@ -94,18 +92,17 @@ def _tell_here(hint: Hint) -> None:
 
 
 class _Watcher(threading.Thread):
-    """Notices what other processes committed and passes it on as hints."""
+    """On SQLite: notices what other processes committed and passes it on as hints."""
 
     def __init__(self) -> None:
         super().__init__(name="retire-cluster-watcher", daemon=True)
 
     def run(self) -> None:
-        sqlite = connection.vendor == "sqlite"
         seen = -1
         while True:
-            time.sleep(LOOK_S if sqlite else SWEEP_S)
+            time.sleep(LOOK_S)
             try:
-                version = self._data_version() if sqlite else seen + 1
+                version = self._data_version()
             except DatabaseError as error:
                 logger.warning("cannot look for changes: %s", error, extra={"action": "hint"})
                 connection.close()
@@ -144,18 +141,22 @@ class _Mouth(threading.Thread):
         self._waiting: set[Hint] = set()
         self._ended: deque[tuple[str, str]] = deque()  # (kind, id)
         self._wake = threading.Event()
+        self._urgent = threading.Event()  # somebody waits; for news nobody waits that long
         # Not one of the pool's connections: Celery closes its worker's pool after each job.
         self._own: psycopg.Connection[Any] | None = None
 
     def tell(self, hint: Hint) -> None:
         """Have the hint sent soon. Returns at once."""
         self._waiting.add(hint)
+        if hint != NEWS:
+            self._urgent.set()
         self._wake.set()
 
     def tell_ended(self, kind: str, ids: Iterable[uuid.UUID]) -> None:
         """The same for what has ended."""
         self._ended.extend((kind, row_id.hex) for row_id in ids)
         if self._ended:
+            self._urgent.set()
             self._wake.set()
 
     def run(self) -> None:
@@ -163,7 +164,9 @@ class _Mouth(threading.Thread):
 
         while True:
             self._wake.wait()
+            self._urgent.wait(NEWS_S)
             self._wake.clear()
+            self._urgent.clear()
             try:
                 self._send()
                 time.sleep(TOGETHER_S)  # after the first of a kind, so that nobody waits for it alone

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -206,19 +207,32 @@ def check_types(wanted: Iterable[str]) -> None:
 def _task(
     submission: Submission, task_id: UUID, profile_id: int, place: int, principal: str, now: datetime
 ) -> Task:
-    return Task(
-        id=task_id,
-        task_type=submission.task_type,
-        priority=submission.priority,
-        payload=submission.payload_json,
-        requirements=submission.requirements_json,
-        metadata=submission.metadata,
-        profile_id=profile_id,
-        timeout_s=submission.timeout_s,
-        max_retries=submission.max_retries,
-        on_device_loss=DeviceLossPolicy(submission.on_device_loss),
-        submitted_by=principal[:100],
-        created_at=now,
-        rank=place,
-        ready_at=now,
-    )
+    values = {
+        **_task_defaults(),
+        "id": task_id,
+        "task_type": submission.task_type,
+        "priority": submission.priority,
+        "payload": submission.payload_json,
+        "requirements": submission.requirements_json,
+        "metadata": submission.metadata,
+        "profile_id": profile_id,
+        "timeout_s": submission.timeout_s,
+        "max_retries": submission.max_retries,
+        "on_device_loss": DeviceLossPolicy(submission.on_device_loss),
+        "submitted_by": principal[:100],
+        "created_at": now,
+        "rank": place,
+        "ready_at": now,
+    }
+    # As read from the database: the constructor takes three times as long, which a batch feels.
+    return Task.from_db(connection.alias, tuple(values), tuple(values.values()))
+
+
+@cache
+def _task_defaults() -> dict[str, Any]:
+    """Every column in the table's order, with its default where it has one."""
+    own = ("id", "requirements", "metadata")  # given anyway, and not to be shared
+    return {
+        field.attname: field.get_default() if field.has_default() and field.attname not in own else None
+        for field in Task._meta.concrete_fields
+    }

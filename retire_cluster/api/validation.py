@@ -51,13 +51,13 @@ class ObjectReader:
     def choice(self, name: str, choices: Iterable[str], default: str | None) -> str | None:
         """One of some words."""
         value = self._take(name, default, required=False)
-        words = {str(choice): str(choice) for choice in choices}
         if value is None:
             return None
-        if not isinstance(value, str) or value not in words:
-            self.fail(name, f"must be one of {', '.join(words)}")
+        known = list(choices)
+        if not isinstance(value, str) or value not in known:
+            self.fail(name, f"must be one of {', '.join(map(str, known))}")
             return default
-        return words[value]
+        return str(value)
 
     def integer(self, name: str, low: int, high: int, default: int | None) -> int | None:
         """A whole number within [low, high]."""

@@ -227,9 +227,12 @@ class Committer(threading.Thread):
     ) -> Effects | None:
         db.keep_plans()
         # Kept until a pass is committed: the watch itself is only blind once.
-        self._blind |= tick and self._watch.blind(db.now(), time.monotonic())
-        blind = tick and self._blind
-        judge = tick and not blind and sweep.due(db.now())
+        blind = judge = False
+        if tick:
+            now = db.now()
+            self._blind |= self._watch.blind(now, time.monotonic())
+            blind = self._blind
+            judge = not blind and sweep.due(now)
         renewing = tick and bool(self.sessions.by_device)
         calling = tick and self._shares and time.monotonic() >= self._next_call
         if not (inputs or blind or judge or renewing or place or intents or calling):

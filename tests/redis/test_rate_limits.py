@@ -73,7 +73,7 @@ def test_the_count_says_what_is_left_and_when_there_is_more(server: RedisServer)
 
 
 def test_a_call_costs_two_commands_a_limit(server: RedisServer) -> None:
-    """To count it, and to say what is left. All that a task costs in Redis: those who wait for it are told by the database."""
+    """To count it, and to say what is left. A task costs nothing else there: the database tells who waits."""
     store, windows = RedisStore(server.url), parse("2000/minute;9000/hour;9999/2 hours")
     store.hit("a", windows)  # connects, and loads its script
     with redis.Redis.from_url(server.url) as client, client.monitor() as monitor:

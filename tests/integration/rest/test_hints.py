@@ -24,7 +24,6 @@ settings.WATCH_DATABASE = True
 settings.DATABASES["default"]["NAME"] = sys.argv[1]
 from retire_cluster import db, hints
 from tasks.models import Tally
-hints.SWEEP_S = 3600  # nobody hears anything by looking
 hints.subscribe(lambda hint: print(hint, flush=True))
 print("ready", flush=True)
 for number, line in enumerate(sys.stdin):
