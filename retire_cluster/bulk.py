@@ -6,7 +6,8 @@ thousand tasks in 27 ms; as one INSERT each it was 200). On SQLite it is one pre
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal, TypeVar
@@ -78,6 +79,38 @@ def select_where(
     return [_converted(row, converters) for row in rows] if converters else rows
 
 
+class Hits:
+    """How many rows a statement met. Within `together` known only after it."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    @property
+    def count(self) -> int:
+        return int(self._cursor.rowcount)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Have Postgres take the writes of the block one after the other without waiting for an answer to each.
+
+    What one of them raises is raised at the end of the block.
+    """
+    own: Any = connection
+    if connection.vendor == "postgresql":
+        with own.wrap_database_errors, own.connection.pipeline():
+            yield
+    else:
+        yield
+
+
+def execute(sql: str, values: Sequence[Any]) -> Hits:
+    """A statement that writes."""
+    opened = cursor()  # left open: its answer may come later
+    opened.execute(sql, values)
+    return Hits(opened)
+
+
 Row = TypeVar("Row", bound=models.Model)
 
 
@@ -96,8 +129,7 @@ def insert_rows(model: type[models.Model], columns: Sequence[str], rows: Sequenc
     by_column = _by_column(model, columns, rows)
     if connection.vendor == "postgresql" and len(rows) > 1:
         source = f"SELECT * FROM unnest({_arrays(model, tuple(columns))})"  # noqa: S608 names come from the models
-        with cursor() as opened:
-            opened.execute(f"INSERT INTO {table} ({names}) {source}", by_column)
+        execute(f"INSERT INTO {table} ({names}) {source}", by_column)
         return
     marks = ", ".join(["%s"] * len(columns))
     _run(f"INSERT INTO {table} ({names}) VALUES ({marks})", by_column)  # noqa: S608 names come from the models
@@ -108,10 +140,8 @@ def update_rows(
     changed: Sequence[str],
     guarded: Sequence[str],
     rows: Sequence[tuple[Sequence[Any], Sequence[Any]]],
-) -> int:
-    """Conditional updates in one call: each row is (values of `changed`, values of `guarded`); returns rows hit."""
-    if not rows:
-        return 0
+) -> Hits:
+    """Conditional updates in one call: each of at least one row is (values of `changed`, values of `guarded`)."""
     columns = (*changed, *guarded)
     by_column = _by_column(model, columns, [(*new, *old) for new, old in rows])
     table = _quoted(model._meta.db_table)
@@ -123,23 +153,20 @@ def update_rows(
             f"old_{number}" for number in range(len(old))
         ]
         given = f"unnest({_arrays(model, columns)}) AS given({', '.join(aliases)})"
-        with cursor() as opened:
-            opened.execute(f"UPDATE {table} AS kept SET {sets} FROM {given} WHERE {condition}", by_column)  # noqa: S608 names come from the models
-            return int(opened.rowcount)
+        return execute(f"UPDATE {table} AS kept SET {sets} FROM {given} WHERE {condition}", by_column)  # noqa: S608 names come from the models
     assignments = ", ".join(f"{name} = %s" for name in _columns(model, tuple(changed)))
     condition = " AND ".join(f"{name} = %s" for name in _columns(model, tuple(guarded)))
     return _run(f"UPDATE {table} SET {assignments} WHERE {condition}", by_column)  # noqa: S608 names come from the models
 
 
-def _run(sql: str, by_column: list[list[Any]]) -> int:
-    """The statement for each row; returns how many were hit."""
+def _run(sql: str, by_column: list[list[Any]]) -> Hits:
+    """The statement for each row."""
     rows = list(zip(*by_column, strict=True))
-    with cursor() as opened:
-        if len(rows) == 1:
-            opened.execute(sql, rows[0])
-        else:
-            opened.executemany(sql, rows)
-        return int(opened.rowcount)
+    if len(rows) == 1:
+        return execute(sql, rows[0])
+    opened = cursor()
+    opened.executemany(sql, rows)
+    return Hits(opened)
 
 
 def indexed_by(name: str) -> str:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.db.models import Model
 
-from retire_cluster.bulk import Lock, insert_rows, select_rows, select_where, update_rows
+from retire_cluster.bulk import Hits, Lock, insert_rows, select_rows, select_where, together, update_rows
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, Outcome, TaskStatus
 from tasks import tales, tallies
 from tasks.models import Attempt, Task
@@ -176,38 +176,42 @@ class Ledger:
 
     def flush(self) -> None:
         """Store what changed. Raises LostRace when a row is not what it was."""
-        # Ended attempts first: the database allows one live attempt per task at every moment.
-        changed = self.changed_attempts()
+        tasks, changed = self.changed_tasks(), self.changed_attempts()
         known = [row for row in changed if row.id in self._read_attempts]
-        self._update_attempts([row for row in known if not row.live])
-        self._update_attempts([row for row in known if row.live])
         new = [row for row in changed if row.id not in self._read_attempts]
-        insert_rows(
-            Attempt,
-            _ATTEMPT_COLUMNS,
-            [_with_outcome(_ATTEMPT_COLUMNS, _new_attempt_values(row)) for row in new],
-        )
-        tasks = self.changed_tasks()
-        self._update_tasks(tasks)
         ended = [
             row for row in tasks if row.status.is_terminal and not self._read_tasks[row.id].status.is_terminal
         ]
+        with together():
+            # Tasks before attempts, as everybody locks; of those the ended ones first: the database allows one live
+            # attempt per task at every moment.
+            written = [
+                self._task_changes(tasks),
+                self._attempt_changes([row for row in known if not row.live]),
+                self._attempt_changes([row for row in known if row.live]),
+            ]
+            for changes in written:
+                changes.store()
+            values = [_with_outcome(_ATTEMPT_COLUMNS, _new_attempt_values(row)) for row in new]
+            insert_rows(Attempt, _ATTEMPT_COLUMNS, values)
+            tallies.add(tallies.of_ended(ended))
+        for changes in written:
+            changes.check()
         self.finished += [row.id for row in ended]
-        tallies.add(tallies.of_ended(ended))
         tales.of_changed((self._read_tasks[row.id], row) for row in tasks)
         self.stored.update((row.id, row) for row in changed)
         self.stored_tasks.update((row.id, row) for row in tasks)
         self._read_tasks.update(self._tasks)
         self._read_attempts.update(self._attempts)
 
-    def _update_tasks(self, rows: list[TaskRow]) -> None:
+    def _task_changes(self, rows: list[TaskRow]) -> "_Changes":
         changes = _Changes(Task, _TASK_CHANGED, ("id", "version"))
         for row in rows:
             read = self._read_tasks[row.id]
             changes.add(_task_values(read), _task_values(row), (row.id, read.version))
-        self._expect(changes.store(), rows)
+        return changes
 
-    def _update_attempts(self, rows: list[AttemptRow]) -> None:
+    def _attempt_changes(self, rows: list[AttemptRow]) -> "_Changes":
         changes = _Changes(Attempt, _ATTEMPT_CHANGED, ("id", "state", "session"))
         for row in rows:
             read = self._read_attempts[row.id]
@@ -216,11 +220,10 @@ class Ledger:
                 _with_outcome(_ATTEMPT_CHANGED, _attempt_values(row)),
                 (row.id, read.state, read.session),
             )
-        self._expect(changes.store(), rows)
+        return changes
 
-    def _expect(self, stored: int, rows: Sequence[object]) -> None:
-        if stored != len(rows):
-            raise LostRace(f"{len(rows) - stored} of {len(rows)} rows changed meanwhile: {rows[:3]}")
+
+_Update = tuple[Sequence[Any], Sequence[Any]]  # the new values, and what must be so before
 
 
 class _Changes:
@@ -228,7 +231,8 @@ class _Changes:
 
     def __init__(self, model: type[Model], columns: tuple[str, ...], guarded: tuple[str, ...]) -> None:
         self._model, self._columns, self._guarded = model, columns, guarded
-        self._alike: dict[tuple[int, ...], list[tuple[Sequence[Any], Sequence[Any]]]] = defaultdict(list)
+        self._alike: dict[tuple[int, ...], list[_Update]] = defaultdict(list)
+        self._hits: list[tuple[Hits, list[_Update]]] = []
 
     def add(self, old: Sequence[Any], new: Sequence[Any], guards: Sequence[Any]) -> None:
         """One row: the values it had and has, and what it must still be."""
@@ -239,14 +243,21 @@ class _Changes:
         )
         self._alike[places].append(([new[place] for place in places], guards))
 
-    def store(self) -> int:
-        """One statement for all rows that change in the same columns; returns how many rows were as expected."""
-        return sum(
-            update_rows(self._model, [self._columns[place] for place in places], self._guarded, rows)
-            if places
-            else len(rows)
-            for places, rows in self._alike.items()
-        )
+    def store(self) -> None:
+        """One statement for all rows that change in the same columns."""
+        for places, rows in self._alike.items():
+            if places:
+                names = [self._columns[place] for place in places]
+                self._hits.append((update_rows(self._model, names, self._guarded, rows), rows))
+
+    def check(self) -> None:
+        """Raises LostRace unless every row was as expected."""
+        for hits, rows in self._hits:
+            if hits.count != len(rows):
+                missing = len(rows) - hits.count
+                raise LostRace(
+                    f"{missing} of {len(rows)} rows changed meanwhile: {[old for _, old in rows[:3]]}"
+                )
 
 
 def enqueue(tasks: Sequence[Task]) -> None:
@@ -254,8 +265,9 @@ def enqueue(tasks: Sequence[Task]) -> None:
     for task in tasks:
         task.status = TaskStatus.QUEUED
     columns = [field.attname for field in Task._meta.concrete_fields]
-    insert_rows(Task, columns, list(map(attrgetter(*columns), tasks)))
-    tallies.add({(tallies.SUBMITTED, ""): len(tasks)})
+    with together():
+        insert_rows(Task, columns, list(map(attrgetter(*columns), tasks)))
+        tallies.add({(tallies.SUBMITTED, ""): len(tasks)})
     tales.of_submitted(tasks)
 
 

@@ -41,12 +41,11 @@ def add(counts: Mapping[Key, float]) -> None:
     shard = "0" if connection.vendor == "sqlite" else str(os.getpid() % SHARDS)
     # In one order everywhere: two processes that share a shard lock its rows the same way.
     rows = [(shard, name, label, float(value)) for (name, label), value in sorted(counts.items())]
-    with bulk.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute(_UPSERT.format(rows=_ARRAYS), [list(column) for column in zip(*rows, strict=True)])
-        else:
-            marks = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
-            cursor.execute(_UPSERT.format(rows=f"VALUES {marks}"), [value for row in rows for value in row])
+    if connection.vendor == "postgresql":
+        bulk.execute(_UPSERT.format(rows=_ARRAYS), [list(column) for column in zip(*rows, strict=True)])
+    else:
+        marks = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
+        bulk.execute(_UPSERT.format(rows=f"VALUES {marks}"), [value for row in rows for value in row])
 
 
 def totals() -> dict[str, dict[str, float]]:
