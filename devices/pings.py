@@ -16,7 +16,7 @@ from retire_cluster.waiters import Waiters
 ANSWER_WITHIN_S = 5.0
 NO_ANSWER = f"the device did not answer within {ANSWER_WITHIN_S:g} s"
 # A gateway that was away sends no ping whose caller has gone.
-_STILL_WANTED = timedelta(seconds=ANSWER_WITHIN_S)
+STILL_WANTED = timedelta(seconds=ANSWER_WITHIN_S)
 
 
 def _ended(ping_ids: Sequence[UUID]) -> Iterable[UUID]:
@@ -75,7 +75,7 @@ def last_response_time_ms(device_id: str) -> float | None:
 
 def wanted(device_ids: Collection[str], *, now: datetime) -> list[tuple[UUID, str]]:
     """(ping, device) of the open pings of these devices. One query, on a partial index that is nearly empty."""
-    recent = Ping.objects.filter(ended_at=None, requested_at__gt=now - _STILL_WANTED)
+    recent = Ping.objects.filter(ended_at=None, requested_at__gt=now - STILL_WANTED)
     return [row for row in recent.values_list("id", "device_id") if row[1] in device_ids]
 
 

@@ -24,7 +24,7 @@ from django.db import (
 from clusterconfig import services as config
 from devices import pings, presence, samples
 from retire_cluster import db, disk, hints
-from retire_cluster.gateway import budget, quiet, translate
+from retire_cluster.gateway import budget, idle, quiet, translate
 from retire_cluster.gateway.deadlines import Deadlines
 from retire_cluster.gateway.ingest import Batch, Identity, PlacementFailed
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Received
@@ -148,12 +148,32 @@ class Committer(threading.Thread):
             self._next_tick = time.monotonic() + TICK_S
             inputs = [*inputs, *self._silent()]
         inputs = self._answer_quiet(inputs)
+        if tick and not (inputs or hinted or intended) and self._rests():
+            self._spread_config()
+            self._after_tick()
+            return
         place = hinted or tick or (self._backlog and bool(inputs))
         self._persist(inputs, tick=tick, place=place, intents=intended or tick)
         if intended or tick:
             self._spread_config()
         if tick:
             self._after_tick()
+
+    def _rests(self) -> bool:
+        """Whether this second needs no transaction."""
+        about = self._clock.now()
+        calls = self._shares and time.monotonic() >= self._next_call
+        if about is None or calls or self._blind:
+            return False
+        try:
+            now = idle.look(self._identity.gateway_id, about=about)
+        except (DatabaseError, InterfaceError):
+            return False  # whoever commits says so, and waits
+        if now is None:
+            return False
+        self._clock.set(now)
+        self._blind = self._watch.blind(now, time.monotonic())
+        return not self._blind
 
     def _answer_quiet(self, inputs: Sequence[Input]) -> Sequence[Input]:
         """Deal with what needs no transaction; returns the rest."""
