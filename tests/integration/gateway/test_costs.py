@@ -41,7 +41,8 @@ def answers(link: FakeLink) -> tuple[wire.Message, ...]:
 def statements(queries: CaptureQueriesContext) -> list[str]:
     """Without the borders of transactions."""
     borders = ("BEGIN", "SAVEPOINT", "RELEASE", "COMMIT")
-    return [query["sql"] for query in queries if not query["sql"].lstrip().startswith(borders)]
+    found = [str(query["sql"]) for query in queries]  # None for one that is prepared and has no values
+    return [sql for sql in found if not sql.lstrip().startswith(borders)]
 
 
 def step(cluster: Cluster, link: FakeLink) -> list[str]:
