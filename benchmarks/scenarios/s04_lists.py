@@ -131,7 +131,7 @@ def _answers(port: int) -> bool:
 
 def _measured(bench: Bench, outcome: Outcome, ours: Ours, filled: Filled, stock: Stock | None) -> None:
     """Every case for the server of ours, and for the stock project where it runs."""
-    repeats = bench.pick(40, 300)
+    repeats = bench.pick(30, 300)
     contestants: list[tuple[Cell, Measure]] = []
     for name, (our_path, stock_path) in _paths(ours, filled).items():
         visitor = Visitor(ours.port, our_path, ours.key)
