@@ -73,10 +73,18 @@ def select_where(
     sql = f"SELECT {', '.join([names, *more])} FROM {table} WHERE {condition} ORDER BY id"  # noqa: S608 names come from the models
     if lock and connection.vendor == "postgresql":
         sql += " FOR NO KEY UPDATE" + (" SKIP LOCKED" if lock == "skip" else "")
-    with cursor() as opened:
+    rows = ask(sql, values)
+    return [_converted(row, converters) for row in rows] if converters else rows
+
+
+def ask(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """The rows of a statement as the database returns them."""
+    with connection.wrap_database_errors:
+        opened = _cursor()
         opened.execute(sql, values)
         rows: list[tuple[Any, ...]] = opened.fetchall()
-    return [_converted(row, converters) for row in rows] if converters else rows
+        opened.close()
+        return rows
 
 
 class Hits:
@@ -106,8 +114,9 @@ def together() -> Iterator[None]:
 
 def execute(sql: str, values: Sequence[Any]) -> Hits:
     """A statement that writes."""
-    opened = cursor()  # left open: its answer may come later
-    opened.execute(sql, values)
+    with connection.wrap_database_errors:
+        opened = _cursor()  # left open: its answer may come later
+        opened.execute(sql, values)
     return Hits(opened)
 
 
@@ -164,7 +173,7 @@ def _run(sql: str, by_column: list[list[Any]]) -> Hits:
     rows = list(zip(*by_column, strict=True))
     if len(rows) == 1:
         return execute(sql, rows[0])
-    opened = cursor()
+    opened = connection.cursor()  # SQLite's
     opened.executemany(sql, rows)
     return Hits(opened)
 
@@ -174,8 +183,8 @@ def indexed_by(name: str) -> str:
     return f"INDEXED BY {name}" if connection.vendor == "sqlite" else ""
 
 
-def cursor() -> Any:
-    """A cursor for statements that are run often: on Postgres its values travel beside the statement, not in it."""
+def _cursor() -> Any:
+    """On Postgres one whose values travel beside the statement, not in it."""
     own: Any = connection
     return own.binding_cursor() if connection.vendor == "postgresql" else connection.cursor()
 

@@ -124,23 +124,22 @@ def heads() -> list[tuple[int, int]]:
     """(profile, rank of its first queued task), in rank order: a loose scan of the queue's index."""
     # SQLite would take the index on status, and walk over every queued task.
     queue = f"tasks_task {bulk.indexed_by('task_queue')}"
-    with bulk.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH RECURSIVE active(profile_id) AS (
-                SELECT min(profile_id) FROM {queue} WHERE status = 'queued'
-                UNION ALL
-                SELECT (SELECT min(profile_id) FROM {queue}
-                        WHERE status = 'queued' AND profile_id > active.profile_id)
-                FROM active WHERE active.profile_id IS NOT NULL
-            )
-            SELECT profile_id,
-                   (SELECT min(rank) FROM {queue}
-                    WHERE status = 'queued' AND tasks_task.profile_id = active.profile_id)
-            FROM active WHERE profile_id IS NOT NULL
-            """  # noqa: S608 names are ours
+    rows = bulk.ask(
+        f"""
+        WITH RECURSIVE active(profile_id) AS (
+            SELECT min(profile_id) FROM {queue} WHERE status = 'queued'
+            UNION ALL
+            SELECT (SELECT min(profile_id) FROM {queue}
+                    WHERE status = 'queued' AND profile_id > active.profile_id)
+            FROM active WHERE active.profile_id IS NOT NULL
         )
-        return sorted(((row[0], row[1]) for row in cursor.fetchall()), key=lambda head: (head[1], head[0]))
+        SELECT profile_id,
+               (SELECT min(rank) FROM {queue}
+                WHERE status = 'queued' AND tasks_task.profile_id = active.profile_id)
+        FROM active WHERE profile_id IS NOT NULL
+        """  # noqa: S608 names are ours
+    )
+    return sorted(((row[0], row[1]) for row in rows), key=lambda head: (head[1], head[0]))
 
 
 def _fitting(

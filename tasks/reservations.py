@@ -27,16 +27,15 @@ def taken(device_ids: Iterable[str] | None = None) -> dict[str, Taken]:
             among, values = f" AND device_id IN ({', '.join(['%s'] * len(wanted))})", wanted
         else:
             among, values = " AND device_id = ANY(%b::varchar[])", [wanted]
-    with bulk.cursor() as cursor:
-        cursor.execute(
-            "SELECT device_id, sum(slots), sum(memory_mb), sum(storage_mb) FROM tasks_attempt"  # noqa: S608 only marks are added
-            f" {bulk.indexed_by(LIVE_INDEX)} WHERE {LIVE_ATTEMPT}{among} GROUP BY device_id",
-            values,
-        )
-        return {
-            device_id: (int(slots), int(memory_mb), int(storage_mb))
-            for device_id, slots, memory_mb, storage_mb in cursor.fetchall()
-        }
+    rows = bulk.ask(
+        "SELECT device_id, sum(slots), sum(memory_mb), sum(storage_mb) FROM tasks_attempt"  # noqa: S608 only marks are added
+        f" {bulk.indexed_by(LIVE_INDEX)} WHERE {LIVE_ATTEMPT}{among} GROUP BY device_id",
+        values,
+    )
+    return {
+        device_id: (int(slots), int(memory_mb), int(storage_mb))
+        for device_id, slots, memory_mb, storage_mb in rows
+    }
 
 
 def with_free(device: DeviceView, used: Taken) -> DeviceView:

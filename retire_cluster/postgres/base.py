@@ -64,12 +64,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
             own.connection.prepare_threshold = 0
 
     def binding_cursor(self) -> Any:
-        """A cursor whose values travel beside the statement, in binary where a mark asks for it."""
+        """A cursor whose values travel beside the statement, in binary where a mark asks for it.
+
+        psycopg's own, so its errors are for the caller to wrap: Django's wrapper takes longer than the statement.
+        """
         own: Any = self  # the stubs know neither
         cursor: Any = base.ServerBindingCursor
         own.ensure_connection()
-        with own.wrap_database_errors:
-            return own._prepare_cursor(cursor(own.connection))
+        made = cursor(own.connection)
+        is_watched = own.queries_logged or own.execute_wrappers
+        return own._prepare_cursor(made) if is_watched else made
 
 
 def _refuse_while_away() -> None:
