@@ -28,7 +28,7 @@ _TASK_ID = re.compile(rb'"task_id":"([0-9a-f-]{36})"')
 
 def run(bench: Bench) -> Outcome:
     """Both shapes in turn; a block submits its part, so that all blocks together make the whole."""
-    tasks = bench.pick(30_000, MILLION)
+    tasks = bench.pick(50_000, MILLION)  # of fewer, what a server keeps anyway is most
     with durable_postgres(bench.directory / "postgres.log") as server, ExitStack() as servers:
         production = Production(bench.directory / "production", server.url, server.pid)
         embedded = Embedded(bench.directory / "embedded")

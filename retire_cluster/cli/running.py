@@ -9,6 +9,8 @@ from typing import Any
 
 from retire_cluster.cli.options import Usage
 
+MOST_FILES = 65_536  # beyond it programs that close every possible file, as some tasks do, take seconds
+
 
 def setup_django() -> None:
     """Load the settings and apps. Raises ImproperlyConfigured."""
@@ -53,8 +55,21 @@ def serve(shape: object) -> None:
 
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
     """Run it to its end in an event loop. uvloop where it is installed."""
+    _allow_connections()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main)
+
+
+def _allow_connections() -> None:
+    """As many open files as this process may have, in reason: the usual 1024 end with a thousand devices."""
+    if sys.platform == "win32":
+        return  # it has no such limit
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
