@@ -224,13 +224,17 @@ class _Ear(threading.Thread):
 
 
 def _heard(payload: str) -> None:
-    sender, told, *ended = payload.split(" ")
+    try:
+        sender, told, *ended = payload.split(" ")
+        by_kind: dict[str, list[uuid.UUID]] = {}
+        for item in ended:
+            kind, _, row_id = item.partition(":")
+            by_kind.setdefault(kind, []).append(uuid.UUID(row_id))
+    except ValueError:
+        logger.info("a notification that is not ours: %.100r", payload, extra={"action": "hint"})
+        return
     if sender == _process:
         return
-    by_kind: dict[str, list[uuid.UUID]] = {}
-    for item in ended:
-        kind, _, row_id = item.partition(":")
-        by_kind.setdefault(kind, []).append(uuid.UUID(row_id))
     for kind, ids in by_kind.items():
         if kind in _end_listeners:
             _end_listeners[kind](ids)

@@ -60,7 +60,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         own: Any = self
         own.ensure_connection()
         if own.connection.prepare_threshold is None and not own.in_atomic_block:
-            own.connection.execute(_BY_KEYS)
+            with own.wrap_database_errors:
+                own.connection.execute(_BY_KEYS)
             own.connection.prepare_threshold = 0
 
     def binding_cursor(self) -> Any:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import pytest
 from django.db import connection
 
+from retire_cluster import hints
+
 pytestmark = pytest.mark.django_db(transaction=True)
 DEADLINE_S = 30.0
 
@@ -87,3 +89,29 @@ def test_what_one_process_tells_the_others_hear() -> None:
 def _told(teller: Process, other: Process, hint: str) -> bool:
     teller.tell(hint)
     return other.heard(hint, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("payload", "told", "named"),
+    [
+        ("another work,news", ["work", "news"], []),
+        (f"another ended,news waiters:{'a' * 32} pings:{'b' * 32}", ["news"], ["a" * 32]),
+        ("another ended", ["ended"], []),
+        ("another", [], []),
+        ("another work waiters:nonsense", [], []),
+        ("another unknown", [], []),
+    ],
+)
+def test_a_notification_is_understood_or_ignored(payload: str, told: list[str], named: list[str]) -> None:
+    heard: list[str] = []
+    ended: list[str] = []
+    kept = dict(hints._end_listeners)
+    stop = hints.subscribe(heard.append)
+    hints.on_ended("waiters", lambda ids: ended.extend(item.hex for item in ids))
+    try:
+        hints._heard(payload)
+    finally:
+        stop()
+        hints._end_listeners.clear()
+        hints._end_listeners.update(kept)
+    assert (heard, ended) == (told, named)
