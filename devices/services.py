@@ -142,7 +142,8 @@ def _register(
 
 def confirm_secret(device_id: str) -> None:
     """The device answered after its welcome, so it has stored its secret."""
-    Device.objects.filter(id=device_id, secret_confirmed=False).update(secret_confirmed=True)
+    if Device.objects.filter(id=device_id, secret_confirmed=False).update(secret_confirmed=True):
+        tales.changed(device_id, verified=True)  # who adds a device waits to see it
 
 
 def proof_key(device_id: str) -> str:

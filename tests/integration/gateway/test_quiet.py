@@ -5,6 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from devices import presence
+from retire_cluster.events.models import EventBatch
 from retire_cluster.gateway.inputs import Received
 from retire_cluster.protocol import messages as wire
 from tests.integration.gateway.cluster import Cluster, FakeLink
@@ -54,4 +55,5 @@ def test_one_that_says_something_new_is_stored(cluster: Cluster) -> None:
 def test_the_first_frame_after_joining_shows_that_the_secret_arrived(cluster: Cluster) -> None:
     link = cluster.join("alice")
     assert beat(cluster, link)[0] > 0
+    assert '["device.changed",{"device_id":"alice","verified":true}]' in EventBatch.objects.latest("id").events
     assert beat(cluster, link)[0] == 0
