@@ -55,5 +55,7 @@ def test_one_that_says_something_new_is_stored(cluster: Cluster) -> None:
 def test_the_first_frame_after_joining_shows_that_the_secret_arrived(cluster: Cluster) -> None:
     link = cluster.join("alice")
     assert beat(cluster, link)[0] > 0
-    assert '["device.changed",{"device_id":"alice","verified":true}]' in EventBatch.objects.latest("id").events
+    assert (
+        '["device.changed",{"device_id":"alice","verified":true}]' in EventBatch.objects.latest("id").events
+    )
     assert beat(cluster, link)[0] == 0
