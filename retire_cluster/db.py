@@ -70,7 +70,7 @@ class _Running(threading.local):
     """Of this thread's write transaction: what it has to store at its end (None outside of one), and its clock."""
 
     items: list[tuple[Sink, Any]] | None = None
-    clock: "_Clock | None" = None
+    clock: "Clock | None" = None
 
 
 _running = _Running()
@@ -131,8 +131,8 @@ def is_sqlite() -> bool:
     return connection.vendor == "sqlite"
 
 
-class _Clock:
-    """The database's clock, read once and gone on by this process's: for the length of a transaction."""
+class Clock:
+    """The database's clock as it was read once, carried on by this process's: for a transaction, or a second."""
 
     def __init__(self, moment: datetime) -> None:
         self._moment, self._read_at = moment, time.monotonic()
@@ -154,7 +154,7 @@ def now() -> datetime:
         cursor.execute("SELECT clock_timestamp()")
         moment: datetime = cursor.fetchone()[0].astimezone(UTC)
     if _running.items is not None:
-        _running.clock = _Clock(moment)
+        _running.clock = Clock(moment)
     return moment
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from http.client import HTTPConnection
@@ -110,7 +111,7 @@ class Api:
         self._connection.close()
 
 
-class Ours:
+class Ours(ABC):
     """What both shapes have. `roots` are the processes whose trees count as its cost."""
 
     name = ""
@@ -141,8 +142,9 @@ class Ours:
     def api(self) -> Api:
         return Api(self.port, self.key)
 
+    @abstractmethod
     def start(self) -> None:
-        raise NotImplementedError
+        """Every process but the agents; returns once the API answers."""
 
     def launch(self, name: str, *command: str | Path) -> Program:
         """Start a program of this cluster."""
@@ -160,9 +162,9 @@ class Ours:
         api.close()
         return agent
 
+    @abstractmethod
     def rows(self, sql: str, first: str) -> list[tuple[Any, ...]]:
         """What the database says to a question with the task id `{first}` in it; ids are hexadecimal digits."""
-        raise NotImplementedError
 
     def stop(self) -> None:
         for program in reversed(self.programs):

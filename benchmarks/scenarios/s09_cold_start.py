@@ -17,7 +17,7 @@ from benchmarks.harness.bench import Bench, Measure
 from benchmarks.harness.celery_edge import NAME as CELERY
 from benchmarks.harness.celery_edge import CeleryEdge
 from benchmarks.harness.figures import Cell, Durability, Outcome
-from benchmarks.harness.ours import BIN, CannotStart, Ours, Program
+from benchmarks.harness.ours import BIN, CannotStart, Embedded, Program
 from benchmarks.harness.venvs import NotInstallable
 
 NUMBER = "S9"
@@ -29,7 +29,7 @@ POLL_S = 0.005
 PATIENCE_S = 60
 
 
-class Fresh(Ours):
+class Fresh(Embedded):
     """`retire-cluster-api` with what it starts by itself: gateway, Celery worker, local node."""
 
     name = "ours (SQLite)"

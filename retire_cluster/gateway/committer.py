@@ -82,7 +82,7 @@ class Committer(threading.Thread):
         self._blind = False
         self._matcher = Matcher()
         self._deadlines = Deadlines()
-        self._clock = quiet.Clock()
+        self._clock: db.Clock | None = None  # before the first look
         self._next_tick = 0.0
         self._shares = not db.is_sqlite()  # other gateways may live on this database
         self._next_call = 0.0
@@ -161,27 +161,25 @@ class Committer(threading.Thread):
 
     def _rests(self) -> bool:
         """Whether this second needs no transaction."""
-        about = self._clock.now()
         calls = self._shares and time.monotonic() >= self._next_call
-        if about is None or calls or self._blind:
+        if self._clock is None or calls or self._blind:
             return False
         try:
-            now = idle.look(self._identity.gateway_id, about=about)
+            now = idle.look(self._identity.gateway_id, about=self._clock.now())
         except (DatabaseError, InterfaceError):
             return False  # whoever commits says so, and waits
         if now is None:
             return False
-        self._clock.set(now)
+        self._clock = db.Clock(now)
         self._blind = self._watch.blind(now, time.monotonic())
         return not self._blind
 
     def _answer_quiet(self, inputs: Sequence[Input]) -> Sequence[Input]:
         """Deal with what needs no transaction; returns the rest."""
-        now = self._clock.now()
-        if now is None or not inputs:
+        if self._clock is None or not inputs:
             return inputs
         effects = Effects()
-        left = quiet.take_out(inputs, self.sessions, now, effects)
+        left = quiet.take_out(inputs, self.sessions, self._clock.now(), effects)
         if effects.answered:
             self._deliver(effects)
         return left
@@ -270,7 +268,7 @@ class Committer(threading.Thread):
                 batch.enforce()
             if may_place and (place or batch.effects.opened):
                 batch.place(self._matcher)
-        self._clock.set(batch.now)
+        self._clock = db.Clock(batch.now)
         self._blind &= not blind
         if calling:
             self._next_call = time.monotonic() + CALL_S

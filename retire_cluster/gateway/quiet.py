@@ -3,10 +3,9 @@
 A fleet at rest says little else, and all the time: a thousand devices would be thirty transactions a second.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from devices import presence, samples
@@ -14,24 +13,6 @@ from devices import services as devices
 from retire_cluster.gateway.inputs import Effects, Input, Received
 from retire_cluster.gateway.sessions import Session, Sessions
 from retire_cluster.protocol import messages as wire
-
-
-class Clock:
-    """The database's clock, carried on by this process's between two looks at it."""
-
-    def __init__(self) -> None:
-        self._looked: tuple[datetime, float] | None = None
-
-    def set(self, now: datetime) -> None:
-        """The database just said so."""
-        self._looked = now, time.monotonic()
-
-    def now(self) -> datetime | None:
-        """None before the first look."""
-        if self._looked is None:
-            return None
-        moment, at = self._looked
-        return moment + timedelta(seconds=time.monotonic() - at)
 
 
 def measured(metrics: wire.Metrics) -> dict[str, Any]:
