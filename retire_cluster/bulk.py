@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -271,6 +271,7 @@ def _adapter(model: type[models.Model], name: str) -> Convert | None:
     return lambda value: field.get_db_prep_save(value, connection)
 
 
+@lru_cache(maxsize=64)  # the rows of a batch share their moment
 def _sqlite_time(moment: datetime) -> str:
     """As Django stores it: UTC without saying so."""
     return moment.astimezone(UTC).isoformat(" ")[:-6]

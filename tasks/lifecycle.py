@@ -7,7 +7,6 @@ writer that got past the locks is caught, the transaction rolled back and the wo
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -26,27 +25,9 @@ LIVE_ATTEMPT = "NOT (state = 'ended')"
 # By name: SQLite would walk over all that a device ever did.
 LIVE_INDEX = "attempt_live_by_device"
 
-_TASK_COLUMNS = tuple(field.name for field in fields(TaskRow))
-_ATTEMPT_COLUMNS = tuple(field.name for field in fields(AttemptRow))
-# What the life cycle never changes is not written back.
-_TASK_CHANGED = tuple(
-    name for name in _TASK_COLUMNS if name not in {"id", "timeout_s", "max_retries", "on_device_loss"}
-)
-_ATTEMPT_FIXED = {
-    "id",
-    "task_id",
-    "round",
-    "no",
-    "device_id",
-    "slots",
-    "memory_mb",
-    "storage_mb",
-    "offered_at",
-}
-_ATTEMPT_CHANGED = tuple(name for name in _ATTEMPT_COLUMNS if name not in _ATTEMPT_FIXED)
-_task_values = attrgetter(*_TASK_CHANGED)
-_attempt_values = attrgetter(*_ATTEMPT_CHANGED)
-_new_attempt_values = attrgetter(*_ATTEMPT_COLUMNS)
+_TASK_COLUMNS = TaskRow._fields
+_ATTEMPT_COLUMNS = AttemptRow._fields
+_OUTCOME = _ATTEMPT_COLUMNS.index("outcome")
 
 
 class LostRace(RuntimeError):
@@ -192,8 +173,7 @@ class Ledger:
             ]
             for changes in written:
                 changes.store()
-            values = [_with_outcome(_ATTEMPT_COLUMNS, _new_attempt_values(row)) for row in new]
-            insert_rows(Attempt, _ATTEMPT_COLUMNS, values)
+            insert_rows(Attempt, _ATTEMPT_COLUMNS, [_stored(row) for row in new])
             tallies.add(tallies.of_ended(ended))
         for changes in written:
             changes.check()
@@ -205,21 +185,17 @@ class Ledger:
         self._read_attempts.update(self._attempts)
 
     def _task_changes(self, rows: list[TaskRow]) -> "_Changes":
-        changes = _Changes(Task, _TASK_CHANGED, ("id", "version"))
+        changes = _Changes(Task, _TASK_COLUMNS, ("id", "version"))
         for row in rows:
             read = self._read_tasks[row.id]
-            changes.add(_task_values(read), _task_values(row), (row.id, read.version))
+            changes.add(read, row, (row.id, read.version))
         return changes
 
     def _attempt_changes(self, rows: list[AttemptRow]) -> "_Changes":
-        changes = _Changes(Attempt, _ATTEMPT_CHANGED, ("id", "state", "session"))
+        changes = _Changes(Attempt, _ATTEMPT_COLUMNS, ("id", "state", "session"))
         for row in rows:
             read = self._read_attempts[row.id]
-            changes.add(
-                _with_outcome(_ATTEMPT_CHANGED, _attempt_values(read)),
-                _with_outcome(_ATTEMPT_CHANGED, _attempt_values(row)),
-                (row.id, read.state, read.session),
-            )
+            changes.add(_stored(read), _stored(row), (row.id, read.state, read.session))
         return changes
 
 
@@ -272,20 +248,15 @@ def enqueue(tasks: Sequence[Task]) -> None:
 
 
 def _task_row(values: Sequence[Any]) -> TaskRow:
-    row = dict(zip(_TASK_COLUMNS, values, strict=True))
-    row["status"] = TaskStatus(row["status"])
-    row["on_device_loss"] = DeviceLossPolicy(row["on_device_loss"])
-    return TaskRow(**row)
+    row = TaskRow._make(values)
+    return row._replace(status=TaskStatus(row.status), on_device_loss=DeviceLossPolicy(row.on_device_loss))
 
 
 def _attempt_row(values: Sequence[Any]) -> AttemptRow:
-    row = dict(zip(_ATTEMPT_COLUMNS, values, strict=True))
-    row["state"] = AttemptState(row["state"])
-    row["outcome"] = Outcome(row["outcome"]) if row["outcome"] else None
-    return AttemptRow(**row)
+    row = AttemptRow._make(values)
+    return row._replace(state=AttemptState(row.state), outcome=Outcome(row.outcome) if row.outcome else None)
 
 
-def _with_outcome(columns: tuple[str, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
+def _stored(row: AttemptRow) -> tuple[Any, ...]:
     """An attempt's values as the table has them: no outcome is the empty text there."""
-    place = columns.index("outcome")
-    return values if values[place] is not None else (*values[:place], "", *values[place + 1 :])
+    return row if row.outcome is not None else (*row[:_OUTCOME], "", *row[_OUTCOME + 1 :])

@@ -6,9 +6,9 @@ raises NotAllowed where a person asked): whoever loses a race changes nothing. l
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from retire_cluster.protocol import jsontext
@@ -67,8 +67,7 @@ class NotAllowed(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRow:
+class TaskRow(NamedTuple):
     """What the life cycle knows of a task. Times are the server's, aware, UTC."""
 
     id: UUID
@@ -96,8 +95,7 @@ class TaskRow:
     progress_message: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRow:
+class AttemptRow(NamedTuple):
     """One try on one device; `id` is the lease token."""
 
     id: UUID
@@ -147,8 +145,7 @@ class Report:
     survivors: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What a rule decided: the new rows, and for a result the answer to the agent."""
 
     task: TaskRow
@@ -217,8 +214,8 @@ def accept(task: TaskRow, attempt: AttemptRow, *, session: int, now: datetime, l
         return None
     return Step(
         _move(task, "accept", TaskStatus.RUNNING, started_at=now),
-        replace(
-            attempt, state=AttemptState.RUNNING, accepted_at=now, lease_until=now + timedelta(seconds=lease_s)
+        attempt._replace(
+            state=AttemptState.RUNNING, accepted_at=now, lease_until=now + timedelta(seconds=lease_s)
         ),
     )
 
@@ -228,7 +225,7 @@ def move(task: TaskRow, attempt: AttemptRow, *, session: int, now: datetime, lea
     if not attempt.live:
         return None
     lease = max(attempt.lease_until, now + timedelta(seconds=lease_s))
-    return Step(task, replace(attempt, session=session, lease_until=lease))
+    return Step(task, attempt._replace(session=session, lease_until=lease))
 
 
 def shorten(task: TaskRow, attempt: AttemptRow, *, session: int, until: datetime) -> Step | None:
@@ -237,7 +234,7 @@ def shorten(task: TaskRow, attempt: AttemptRow, *, session: int, until: datetime
         return None
     if task.on_device_loss is DeviceLossPolicy.FAIL and attempt.accepted_at is not None:
         return None
-    return Step(task, replace(attempt, lease_until=until))
+    return Step(task, attempt._replace(lease_until=until))
 
 
 def advance(
@@ -246,7 +243,7 @@ def advance(
     """The attempt says how far it is."""
     if attempt.state is not AttemptState.RUNNING or attempt.session != session:
         return None
-    moved = replace(task, progress=percent, progress_message=message, version=task.version + 1)
+    moved = task._replace(progress=percent, progress_message=message, version=task.version + 1)
     return Step(moved, attempt)
 
 
@@ -254,7 +251,7 @@ def renew(task: TaskRow, attempt: AttemptRow, *, until: datetime) -> Step | None
     """The device gave a sign of life and holds it."""
     if not attempt.live or until <= attempt.lease_until:
         return None
-    return Step(task, replace(attempt, lease_until=until))
+    return Step(task, attempt._replace(lease_until=until))
 
 
 def adoptable(task: TaskRow, attempt: AttemptRow) -> bool:
@@ -285,8 +282,7 @@ def adopt(task: TaskRow, attempt: AttemptRow, *, session: int, now: datetime, le
     )
     return Step(
         moved,
-        replace(
-            attempt,
+        attempt._replace(
             session=session,
             state=AttemptState.RUNNING,
             outcome=None,
@@ -312,7 +308,7 @@ def finish(task: TaskRow, attempt: AttemptRow, report: Report, *, now: datetime,
     if adopted:
         return _record(adopted.task, adopted.attempt, report, now, jitter)
     if not attempt.late:
-        attempt = replace(attempt, late=_evidence(report, now), confirmed=True)
+        attempt = attempt._replace(late=_evidence(report, now), confirmed=True)
     return Step(task, attempt, Verdict.SUPERSEDED)
 
 
@@ -338,8 +334,7 @@ def _record(task: TaskRow, attempt: AttemptRow, report: Report, now: datetime, j
         changes = {**_terminal(TaskStatus(report.outcome), attempt, now), "failures": task.failures + 1}
     ran_s = _ran_s(task, attempt, report, now)
     started_at = attempt.accepted_at or now - timedelta(seconds=ran_s)
-    ended = replace(
-        attempt,
+    ended = attempt._replace(
         state=AttemptState.ENDED,
         outcome=outcome,
         reason=reason,
@@ -424,7 +419,7 @@ def confirm(task: TaskRow, attempt: AttemptRow) -> Step | None:
     """The device says that nothing of an attempt the server gave up runs any more."""
     if attempt.live or attempt.confirmed:
         return None
-    return Step(task, replace(attempt, confirmed=True))
+    return Step(task, attempt._replace(confirmed=True))
 
 
 def hand_back(task: TaskRow, attempt: AttemptRow, *, reason: str, now: datetime) -> Step | None:
@@ -435,7 +430,7 @@ def hand_back(task: TaskRow, attempt: AttemptRow, *, reason: str, now: datetime)
         step = _give_up(
             task, attempt, Outcome.CANCELLED, reason, now, **_terminal(TaskStatus.CANCELLED, attempt, now)
         )
-        return replace(step, attempt=replace(step.attempt, confirmed=True))
+        return step._replace(attempt=step.attempt._replace(confirmed=True))
     if attempt.state is AttemptState.RUNNING and task.on_device_loss is DeviceLossPolicy.FAIL:
         return _fail_lost(task, attempt, reason, now)
     return _give_up(task, attempt, Outcome.RETURNED, reason, now, **_queued(now))
@@ -455,14 +450,13 @@ def withdraw(task: TaskRow, attempt: AttemptRow, *, reason: str, now: datetime) 
 def _fail_lost(task: TaskRow, attempt: AttemptRow, reason: str, now: datetime) -> Step:
     step = _give_up(task, attempt, Outcome.LOST, reason, now, **_terminal(TaskStatus.FAILED, attempt, now))
     message = f"the device {attempt.device_id} was lost while it ran this task: {reason}"
-    return replace(step, attempt=replace(step.attempt, error_code=DEVICE_LOST, error_message=message))
+    return step._replace(attempt=step.attempt._replace(error_code=DEVICE_LOST, error_message=message))
 
 
 def _give_up(
     task: TaskRow, attempt: AttemptRow, outcome: Outcome, reason: str, now: datetime, **changes: object
 ) -> Step:
-    ended = replace(
-        attempt,
+    ended = attempt._replace(
         state=AttemptState.ENDED,
         outcome=outcome,
         reason=reason[:500],
@@ -490,7 +484,7 @@ def cancel(task: TaskRow, *, by: str, now: datetime) -> TaskRow:
             cancel_requested_at=now,
             cancel_requested_by=by,
         )
-    return replace(task, cancel_requested_at=now, cancel_requested_by=by, version=task.version + 1)
+    return task._replace(cancel_requested_at=now, cancel_requested_by=by, version=task.version + 1)
 
 
 def retry(task: TaskRow, *, now: datetime, rank: int) -> TaskRow:
@@ -552,7 +546,7 @@ def _move(task: TaskRow, name: str, status: object, **changes: object) -> TaskRo
     allowed_from, allowed_to = TRANSITIONS[name]
     if task.status not in allowed_from or status not in allowed_to:
         raise IllegalTransition(f"{name}: {task.status} -> {status} of {task}")
-    return replace(task, status=status, version=task.version + 1, **changes)  # type: ignore[arg-type]
+    return task._replace(status=status, version=task.version + 1, **changes)  # type: ignore[arg-type]
 
 
 def _evidence(report: Report, now: datetime) -> str:

@@ -22,8 +22,8 @@ def more_retries_than_allowed(rules: Any) -> None:
     finish = rules.finish
 
     def generous(task: Any, attempt: Any, report: Any, **rest: Any) -> Any:
-        step = finish(replace(task, max_retries=task.max_retries + 1), attempt, report, **rest)
-        return replace(step, task=replace(step.task, max_retries=task.max_retries))
+        step = finish(task._replace(max_retries=task.max_retries + 1), attempt, report, **rest)
+        return step._replace(task=step.task._replace(max_retries=task.max_retries))
 
     rules.finish = generous
 
@@ -34,8 +34,8 @@ def ends_can_be_reopened(rules: Any) -> None:
 
     def forgetful(task: Any, attempt: Any, report: Any, **rest: Any) -> Any:
         if attempt.outcome == "lost" and task.status == "success":
-            task = replace(task, status=rules.TaskStatus.RUNNING)
-            attempt = replace(attempt, state="running", outcome=None)
+            task = task._replace(status=rules.TaskStatus.RUNNING)
+            attempt = attempt._replace(state="running", outcome=None)
         return finish(task, attempt, report, **rest)
 
     rules.finish = forgetful

@@ -8,7 +8,7 @@ happen at any moment; the explorer visits every state that can so be reached.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Literal, NamedTuple
@@ -156,7 +156,7 @@ class World:
     def frozen(self) -> State:
         rows = sorted(self.attempts.values(), key=lambda row: row.no + 10 * row.round)
         return State(
-            self.task if self.task.version == 0 else replace(self.task, version=0),
+            self.task if self.task.version == 0 else self.task._replace(version=0),
             tuple(_worded_alike(row) for row in rows),
             tuple(self.agents),
             tuple(self.links),
@@ -383,7 +383,7 @@ class World:
 def _worded_alike(row: rules.AttemptRow) -> rules.AttemptRow:
     """Wording tells states apart that behave the same."""
     late = "late" if row.late else ""
-    return row if (row.reason, row.late) == ("", late) else replace(row, reason="", late=late)
+    return row if (row.reason, row.late) == ("", late) else row._replace(reason="", late=late)
 
 
 WELCOME = wire.Welcome(

@@ -33,8 +33,8 @@ def no_precedence_of_cancel(patch: pytest.MonkeyPatch) -> None:
     lose = rules.lose
 
     def forgetful(task: rules.TaskRow, attempt: rules.AttemptRow, **rest: Any) -> rules.Step | None:
-        step = lose(replace(task, cancel_requested_at=None), attempt, **rest)
-        return step and replace(step, task=replace(step.task, cancel_requested_at=task.cancel_requested_at))
+        step = lose(task._replace(cancel_requested_at=None), attempt, **rest)
+        return step and step._replace(task=step.task._replace(cancel_requested_at=task.cancel_requested_at))
 
     patch.setattr(rules, "lose", forgetful)
 
@@ -75,7 +75,7 @@ def late_results_count(patch: pytest.MonkeyPatch) -> None:
         task: rules.TaskRow, attempt: rules.AttemptRow, report: rules.Report, **rest: Any
     ) -> rules.Step:
         if task.status in (TaskStatus.ASSIGNED, TaskStatus.RUNNING) and not attempt.reported:
-            attempt = replace(attempt, state=AttemptState.RUNNING)
+            attempt = attempt._replace(state=AttemptState.RUNNING)
         return finish(task, attempt, report, **rest)
 
     patch.setattr(rules, "finish", generous)
@@ -87,7 +87,7 @@ def claims_need_no_queue(patch: pytest.MonkeyPatch) -> None:
     def careless(task: rules.TaskRow, attempt: rules.AttemptRow, **rest: Any) -> rules.Step | None:
         step = lose(task, attempt, **rest)
         # The task is queued again, the attempt stays alive.
-        return step and (replace(step, attempt=attempt) if step.task.status is TaskStatus.QUEUED else step)
+        return step and (step._replace(attempt=attempt) if step.task.status is TaskStatus.QUEUED else step)
 
     patch.setattr(rules, "lose", careless)
 
@@ -115,8 +115,8 @@ def a_time_limit_beats_a_cancel(patch: pytest.MonkeyPatch) -> None:
     overrule = rules.overrule
 
     def forgetful(task: rules.TaskRow, attempt: rules.AttemptRow, **rest: Any) -> rules.Step | None:
-        step = overrule(replace(task, cancel_requested_at=None), attempt, **rest)
-        return step and replace(step, task=replace(step.task, cancel_requested_at=task.cancel_requested_at))
+        step = overrule(task._replace(cancel_requested_at=None), attempt, **rest)
+        return step and step._replace(task=step.task._replace(cancel_requested_at=task.cancel_requested_at))
 
     patch.setattr(rules, "overrule", forgetful)
 

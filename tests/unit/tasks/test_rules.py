@@ -1,6 +1,5 @@
 """Each line of the life cycle's tables: who may move a task where, and what it costs."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -25,7 +24,7 @@ WAITING = model.initial(DeviceLossPolicy.REQUEUE, Budget()).task
 
 def task(**changes: Any) -> rules.TaskRow:
     """A queued task, or what the changes make of it."""
-    return replace(WAITING, **changes)
+    return WAITING._replace(**changes)
 
 
 def claimed(row: rules.TaskRow = WAITING) -> rules.Step:
@@ -89,7 +88,7 @@ def test_an_accept_counts_on_the_session_it_was_offered_to_only() -> None:
 
 def test_a_lost_attempt_of_a_cancelled_task_ends_it_without_confirmation() -> None:
     step = accepted()
-    asked = replace(step, task=rules.cancel(step.task, by="ann", now=NOW))
+    asked = step._replace(task=rules.cancel(step.task, by="ann", now=NOW))
     after = lost(asked)
     assert (after.task.status, after.attempt.outcome) == (TaskStatus.CANCELLED, Outcome.CANCELLED)
     assert after.attempt.confirmed is False
@@ -140,7 +139,7 @@ def test_handing_back_is_no_loss_unless_work_may_have_been_done_once() -> None:
     assert failed is not None
     assert failed.task.status is TaskStatus.FAILED
     asked = accepted()
-    asked = replace(asked, task=rules.cancel(asked.task, by="ann", now=NOW))
+    asked = asked._replace(task=rules.cancel(asked.task, by="ann", now=NOW))
     stopped = rules.hand_back(*pair(asked), reason="bye", now=LATER)
     assert stopped is not None
     assert (stopped.task.status, stopped.attempt.confirmed) == (TaskStatus.CANCELLED, True)
@@ -153,7 +152,7 @@ def test_handing_back_is_no_loss_unless_work_may_have_been_done_once() -> None:
 def test_success_counts_even_after_a_cancel(asked: bool) -> None:
     step = accepted()
     if asked:
-        step = replace(step, task=rules.cancel(step.task, by="ann", now=NOW))
+        step = step._replace(task=rules.cancel(step.task, by="ann", now=NOW))
     after = finished(step, Outcome.SUCCESS, result="{}", ran_s=3)
     assert (after.task.status, after.verdict) == (TaskStatus.SUCCESS, Verdict.RECORDED)
     assert (after.task.result_attempt, after.task.execution_s, after.attempt.result) == (IDS, 3, "{}")
@@ -162,7 +161,7 @@ def test_success_counts_even_after_a_cancel(asked: bool) -> None:
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMEOUT, Outcome.CANCELLED])
 def test_any_other_end_after_a_cancel_is_cancelled_and_names_what_survives(outcome: Outcome) -> None:
     step = accepted(task(max_retries=5))
-    step = replace(step, task=rules.cancel(step.task, by="ann", now=NOW))
+    step = step._replace(task=rules.cancel(step.task, by="ann", now=NOW))
     after = finished(step, outcome, survivors=("pid 7",))
     assert (after.task.status, after.attempt.confirmed) == (TaskStatus.CANCELLED, False)
     assert "pid 7" in after.attempt.reason
@@ -235,7 +234,7 @@ def test_a_later_result_is_evidence_only() -> None:
         offer_s=10,
     )
     assert elsewhere is not None
-    late = finished(replace(gone, task=elsewhere.task), Outcome.SUCCESS, result='{"late": 1}')
+    late = finished(gone._replace(task=elsewhere.task), Outcome.SUCCESS, result='{"late": 1}')
     assert (late.task, late.verdict) == (elsewhere.task, Verdict.SUPERSEDED)
     assert "late" in late.attempt.late
     assert finished(late, Outcome.FAILED).attempt.late == late.attempt.late
@@ -265,7 +264,7 @@ def test_an_adoption_refunds_the_loss() -> None:
 )
 def test_nothing_is_adopted_after_something_happened(since: dict[str, Any]) -> None:
     gone = lost(accepted())
-    assert rules.adopt(replace(gone.task, **since), gone.attempt, session=7, now=LATER, lease_s=50) is None
+    assert rules.adopt(gone.task._replace(**since), gone.attempt, session=7, now=LATER, lease_s=50) is None
 
 
 # --- leases ---------------------------------------------------------------------------------------------------
