@@ -150,7 +150,8 @@ def now() -> datetime:
         return timezone.now()
     if _running.clock is not None:
         return _running.clock.now()
-    with connection.cursor() as cursor:
+    own: Any = connection
+    with own.wrap_database_errors, own.binding_cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         moment: datetime = cursor.fetchone()[0].astimezone(UTC)
     if _running.items is not None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
-from retire_cluster import db, hints
+from retire_cluster import bulk, db, hints
 from retire_cluster.events.models import EventBatch
 
 KEPT = timedelta(hours=24)  # who was away for longer begins anew
@@ -42,7 +42,6 @@ _INSERT_NUMBERED = """
     INSERT INTO events_eventbatch (seq_from, count, events, created_at)
     SELECT COALESCE((SELECT seq_from + count FROM events_eventbatch ORDER BY id DESC LIMIT 1), 1), %s, %s, %s
 """
-_INSERT = "INSERT INTO events_eventbatch (seq_from, count, events, created_at) VALUES (NULL, %s, %s, %s)"
 
 
 def record(kind: str, data: Mapping[str, Any]) -> None:
@@ -56,9 +55,11 @@ def record(kind: str, data: Mapping[str, Any]) -> None:
 
 def _store(events: Sequence[tuple[str, dict[str, Any]]]) -> None:
     text = json.dumps(events, separators=(",", ":"))
-    created_at = connection.ops.adapt_datetimefield_value(db.now())
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT_NUMBERED if db.is_sqlite() else _INSERT, [len(events), text, created_at])
+    now = db.now()
+    if db.is_sqlite():
+        bulk.execute(_INSERT_NUMBERED, [len(events), text, connection.ops.adapt_datetimefield_value(now)])
+    else:
+        bulk.insert_rows(EventBatch, ("count", "events", "created_at"), [(len(events), text, now)])
     transaction.on_commit(partial(hints.notify, hints.NEWS))
 
 
