@@ -107,7 +107,7 @@ def test_only_a_change_is_written(cluster: Cluster) -> None:
     with CaptureQueriesContext(connection) as queries:
         beat(cluster, link, LOW)
         beat(cluster, link, LOW)
-    assert [query["sql"] for query in queries if query["sql"].startswith('UPDATE "devices_device"')] == []
+    assert [query for query in queries if str(query["sql"]).startswith('UPDATE "devices_device"')] == []
 
 
 def test_the_last_word_of_a_batch_counts(cluster: Cluster) -> None:
