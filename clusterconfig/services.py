@@ -66,6 +66,14 @@ def current() -> registry.ClusterSettings:
     return settings
 
 
+def confirm(version: int, *, read_at: float) -> None:
+    """Another statement saw this version at a monotonic time; where it is the one known, that is new again."""
+    global _cached
+    with _lock:
+        if _cached is not None:
+            _cached = (read_at, _cached[1]) if _cached[1].version == version else None
+
+
 def sections() -> dict[str, Section]:
     """All sections as they are stored now. One query."""
     stored = {row.name: row for row in ConfigSection.objects.all()}

@@ -36,6 +36,14 @@ class Spread:
     def mean(self) -> float:
         return self.total / self.count
 
+    def add(self, value: float) -> None:
+        if value < self.low:
+            self.low = value
+        elif value > self.high:
+            self.high = value
+        self.total += value
+        self.count += 1
+
     def merge(self, other: "Spread") -> None:
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.total, self.count = self.total + other.total, self.count + other.count
@@ -50,7 +58,13 @@ class Quarter:
 
     def note(self, values: Mapping[str, float]) -> None:
         """Add a heartbeat's values."""
-        self.merge(Quarter(1, {name: Spread(value, value, value, 1) for name, value in values.items()}))
+        self.heartbeats += 1
+        for name, value in values.items():
+            spread = self.values.get(name)
+            if spread is None:
+                self.values[name] = Spread(value, value, value, 1)
+            else:
+                spread.add(value)
 
     def merge(self, other: "Quarter") -> None:
         self.heartbeats += other.heartbeats
@@ -68,7 +82,10 @@ def note(device_id: str, metrics: Mapping[str, Any], *, running: int, now: datet
     """Remember a heartbeat. Metrics as reported; those that are missing are unknown."""
     values = {name: float(metrics[name]) for name in MEASURED if metrics.get(name) is not None}
     with _lock:
-        quarter = _memory.setdefault((device_id, _floor(now, QUARTER)), Quarter())
+        key = device_id, _floor(now, QUARTER)
+        quarter = _memory.get(key)
+        if quarter is None:
+            quarter = _memory[key] = Quarter()
         quarter.note({**values, RUNNING: float(running)})
 
 

@@ -226,11 +226,15 @@ def start_gateway(gateway: Gateway, *, alone: bool, now: datetime) -> None:
 
 def gateway_lives(gateway_id: UUID, *, now: datetime) -> bool:
     """Note that a gateway lives. False when others had given it up: then it counts as started anew."""
-    known = Gateway.objects.filter(id=gateway_id)
-    if known.filter(stopped_at=None).update(seen_at=now):
+    if gateway_is_seen(gateway_id, now=now):
         return True
-    known.update(stopped_at=None, seen_at=now)
+    Gateway.objects.filter(id=gateway_id).update(stopped_at=None, seen_at=now)
     return False
+
+
+def gateway_is_seen(gateway_id: UUID, *, now: datetime) -> bool:
+    """Note that a gateway lives, unless others had given it up: then nothing is stored. One statement."""
+    return bool(Gateway.objects.filter(id=gateway_id, stopped_at=None).update(seen_at=now))
 
 
 def silent_gateways(*, now: datetime) -> dict[UUID, dict[str, int]]:

@@ -87,6 +87,10 @@ def ask(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return rows
 
 
+class Encoded(str):
+    """JSON that is text already, as a value of a JSON field."""
+
+
 class Hits:
     """How many rows a statement met. Within `together` known only after it."""
 
@@ -131,6 +135,20 @@ def fetch(model: type[Row], among: Mapping[str, Sequence[Any]]) -> list[Row]:
 
 def insert_rows(model: type[models.Model], columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Insert the rows in one call."""
+    _insert(model, columns, rows)
+
+
+def store_rows(
+    model: type[models.Model], columns: Sequence[str], changed: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Insert the rows in one call. One whose first column is there already sets its `changed` ones instead."""
+    sets = ", ".join(f"{name} = EXCLUDED.{name}" for name in _columns(model, tuple(changed)))
+    _insert(model, columns, rows, f" ON CONFLICT ({_names(model, (columns[0],))}) DO UPDATE SET {sets}")
+
+
+def _insert(
+    model: type[models.Model], columns: Sequence[str], rows: Sequence[Sequence[Any]], otherwise: str = ""
+) -> None:
     if not rows:
         return
     names = _names(model, tuple(columns))
@@ -138,10 +156,10 @@ def insert_rows(model: type[models.Model], columns: Sequence[str], rows: Sequenc
     by_column = _by_column(model, columns, rows)
     if connection.vendor == "postgresql" and len(rows) > 1:
         source = f"SELECT * FROM unnest({_arrays(model, tuple(columns))})"  # noqa: S608 names come from the models
-        execute(f"INSERT INTO {table} ({names}) {source}", by_column)
+        execute(f"INSERT INTO {table} ({names}) {source}{otherwise}", by_column)
         return
     marks = ", ".join(["%s"] * len(columns))
-    _run(f"INSERT INTO {table} ({names}) VALUES ({marks})", by_column)  # noqa: S608 names come from the models
+    _run(f"INSERT INTO {table} ({names}) VALUES ({marks}){otherwise}", by_column)  # noqa: S608 names come from the models
 
 
 def update_rows(
@@ -257,7 +275,7 @@ def _adapter(model: type[models.Model], name: str) -> Convert | None:
     target = field.target_field if field.is_relation else field
     if isinstance(target, models.JSONField):
         encoder = target.encoder
-        return (lambda value: json.dumps(value, cls=encoder)) if encoder else json.dumps
+        return lambda value: value if isinstance(value, Encoded) else json.dumps(value, cls=encoder)
     if isinstance(target, (models.CharField, models.TextField)):
         return str.__str__  # of an enumeration its word
     if isinstance(target, (models.IntegerField, models.FloatField, models.BooleanField)):

@@ -212,10 +212,10 @@ class _Ear(threading.Thread):
 
     @staticmethod
     def _listen() -> None:
-        from retire_cluster.postgres.connection import Connection
+        from retire_cluster.postgres.connection import ListeningConnection
 
         # Not one of the pool's connections: it would never be given back.
-        with Connection.connect(**connection.get_connection_params(), autocommit=True) as own:
+        with ListeningConnection.connect(**connection.get_connection_params(), autocommit=True) as own:
             own.execute(f"LISTEN {CHANNEL}")
             while True:
                 for notification in own.notifies(timeout=LISTEN_S):

@@ -19,6 +19,7 @@ from retire_cluster.tls import Certificate
 logger = logging.getLogger("retire_cluster")
 
 CERTIFICATE_LOOK_S = 5.0  # how soon a renewed certificate is taken
+TICK_S = 1.0
 STOP_S = 2  # what each part gets to end in order; all together stay under five
 
 
@@ -27,7 +28,26 @@ class PartDied(RuntimeError):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: one process, one place that listens to signals."""
+    """uvicorn without its signal handlers: one process, one place that listens to signals.
+
+    It looks about once a second, not ten times, and is woken to stop.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stop_asked = asyncio.Event()
+
+    def stop(self) -> None:
+        """End `serve` soon. In its event loop."""
+        self.should_exit = True
+        self._stop_asked.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(
+            counter=0
+        ):  # at 0 it does what it does once a second: the Date of answers
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop_asked.wait(), TICK_S)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -66,7 +86,7 @@ async def http(
     finally:
         if before_stop is not None:
             await before_stop()
-        server.should_exit = True
+        server.stop()
         with contextlib.suppress(BaseException):  # reported by the callback already
             await asyncio.wait_for(task, STOP_S + 1)
 

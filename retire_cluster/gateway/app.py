@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,7 +16,8 @@ from retire_cluster.gateway.connection import TRY_AGAIN_LATER, Connection, Recei
 from retire_cluster.gateway.guard import Guard
 from retire_cluster.gateway.ingest import Identity
 from retire_cluster.gateway.inputs import Effects
-from retire_cluster.gateway.websocket import TRUST
+from retire_cluster.gateway.rounds import Rounds
+from retire_cluster.gateway.websocket import LATER, TRUST
 from retire_cluster.protocol import codec, pinning
 from retire_cluster.protocol.messages import Goodbye
 from retire_cluster.protocol.pinning import PATH as PROOF_PATH
@@ -42,6 +44,7 @@ class GatewayApp:
         self._connections: set[Connection] = set()
         self._started = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._rounds = Rounds()
         self._committer = Committer(identity, self._deliver, died)
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -99,16 +102,26 @@ class GatewayApp:
             return
         await receive()
         await send({"type": "websocket.accept"})
-        trust = scope.get("state", {}).get(TRUST, _nothing)
+        state = scope.get("state", {})
+        trust = state.get(TRUST, _nothing)
         if self._committer.is_cut_off:  # its registration would wait until the agent gives up
             await _send_away(send)
             return
         connection = Connection(address, receive, send, self._committer.submit, trust, self._guard)
         self._connections.add(connection)
+        if LATER in state:
+            state[LATER](partial(self._reads_later, connection))
         try:
             await connection.serve()
         finally:
             self._connections.discard(connection)
+
+    def _reads_later(self, connection: Connection, read: Callable[[], None]) -> bool:
+        """Have a device at rest read with the next round. False while more than its heartbeats may come."""
+        if not connection.is_calm or not self._committer.sessions.is_at_rest(connection):
+            return False
+        self._rounds.add(read)
+        return True
 
     def _refusal(self, scope: dict[str, Any], address: str) -> str | None:
         if scope["path"].rstrip("/") != "/node":

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from django.conf import settings
 from django.db import (
@@ -23,6 +24,7 @@ from django.db import (
 
 from clusterconfig import services as config
 from devices import pings, presence, samples
+from devices import services as devices
 from retire_cluster import db, disk, hints
 from retire_cluster.gateway import budget, idle, quiet, translate
 from retire_cluster.gateway.deadlines import Deadlines
@@ -144,14 +146,16 @@ class Committer(threading.Thread):
         hinted, intended = self._hinted.is_set(), self._intended.is_set()
         self._hinted.clear()
         self._intended.clear()
+        inputs = self._answer_quiet(inputs)
         if tick:
             self._next_tick = time.monotonic() + TICK_S
+            # First: it brings along whether the settings are still those that are known.
+            rests = not (inputs or hinted or intended) and self._rests()
             inputs = [*inputs, *self._silent()]
-        inputs = self._answer_quiet(inputs)
-        if tick and not (inputs or hinted or intended) and self._rests():
-            self._spread_config()
-            self._after_tick()
-            return
+            if rests and not inputs:
+                self._spread_config()
+                self._after_tick()
+                return
         place = hinted or tick or (self._backlog and bool(inputs))
         self._persist(inputs, tick=tick, place=place, intents=intended or tick)
         if intended or tick:
@@ -161,18 +165,37 @@ class Committer(threading.Thread):
 
     def _rests(self) -> bool:
         """Whether this second needs no transaction."""
-        calls = self._shares and time.monotonic() >= self._next_call
-        if self._clock is None or calls or self._blind:
+        if self._clock is None or self._blind:
             return False
+        began = time.monotonic()
         try:
-            now = idle.look(self._identity.gateway_id, about=self._clock.now())
+            seen = idle.look(self._identity.gateway_id, about=self._clock.now())
+            config.confirm(seen.config_version, read_at=began)
+            if seen.is_busy:
+                return False
+            self._clock = db.Clock(seen.now)
+            self._blind = self._watch.blind(seen.now, time.monotonic())
+            return not self._blind and self._has_called()
         except (DatabaseError, InterfaceError):
             return False  # whoever commits says so, and waits
-        if now is None:
+
+    def _has_called(self) -> bool:
+        """Tell the other gateways that this one lives, if it is time; False where more than that is to be done."""
+        if not self._calls():
+            return True
+        gateway_id, now = self._identity.gateway_id, self._now()
+        if not devices.gateway_is_seen(gateway_id, now=now) or devices.silent_gateways(now=now):
             return False
-        self._clock = db.Clock(now)
-        self._blind = self._watch.blind(now, time.monotonic())
-        return not self._blind
+        self._next_call = time.monotonic() + CALL_S
+        return True
+
+    def _calls(self) -> bool:
+        """Whether it is time for a sign of life to the other gateways."""
+        return self._shares and time.monotonic() >= self._next_call
+
+    def _now(self) -> datetime:
+        """The database's clock as it was read last, carried on: with each second, as long as it answers."""
+        return self._clock.now() if self._clock is not None else db.now()
 
     def _answer_quiet(self, inputs: Sequence[Input]) -> Sequence[Input]:
         """Deal with what needs no transaction; returns the rest."""
@@ -252,7 +275,7 @@ class Committer(threading.Thread):
             blind = self._blind
             judge = not blind and sweep.due(now)
         renewing = tick and bool(self.sessions.by_device)
-        calling = tick and self._shares and time.monotonic() >= self._next_call
+        calling = tick and self._calls()
         if not (inputs or blind or judge or renewing or place or intents or calling):
             return None
         with db.write_transaction():
@@ -320,11 +343,12 @@ class Committer(threading.Thread):
 
     def _silent(self) -> list[Input]:
         """Devices that were not heard of for too long, or leave offers unanswered, as closed connections."""
-        silence = config.current().heartbeat.silence
+        now = time.monotonic()
+        long_ago = now - config.current().heartbeat.silence
         closed: list[Input] = []
-        for session in self.sessions.all():
-            quiet = time.monotonic() - session.link.last_heard
-            if quiet > silence:
+        for session in self.sessions.by_device.values():
+            if session.link.last_heard < long_ago:
+                quiet = now - session.link.last_heard
                 closed.append(Closed(session.link, f"nothing was heard of it for {quiet:.0f} s"))
             elif session.unanswered >= UNANSWERED_LIMIT:
                 closed.append(
@@ -340,12 +364,12 @@ class Committer(threading.Thread):
             self._deadlines.prune()
         if self.last_tick >= self._next_depth:
             self._next_depth = self.last_tick + DEPTH_S
-            self._kept(lambda: history.note_depth(db.now()))
+            self._kept(lambda: history.note_depth(self._now()))
 
     def _keep_measured(self, *, unfinished: bool = False) -> None:
         """Write signs of life and measurements; without the database it is tried again the next time."""
         self._kept(presence.flush)
-        self._kept(lambda: samples.flush(db.now(), unfinished=unfinished))
+        self._kept(lambda: samples.flush(self._now(), unfinished=unfinished))
 
     def _kept(self, write: Callable[[], object]) -> None:
         try:
@@ -357,7 +381,8 @@ class Committer(threading.Thread):
     def _spread_config(self) -> None:
         """Tell the agents that are behind which settings are in force."""
         current = config.current()
-        behind = [session for session in self.sessions.all() if session.config_version != current.version]
+        sessions = self.sessions.by_device.values()
+        behind = [session for session in sessions if session.config_version != current.version]
         if not behind:
             return
         effects = Effects()

@@ -10,12 +10,13 @@ from retire_cluster.gateway.budget import Budget
 from retire_cluster.gateway.guard import REGISTER_WITHIN_S, Guard
 from retire_cluster.gateway.inputs import Closed, Input, Opened, Received
 from retire_cluster.protocol import codec
-from retire_cluster.protocol.messages import Assign, Error, Goodbye, Message, Register, Welcome
+from retire_cluster.protocol.messages import Assign, Config, Error, Goodbye, Message, Register, Welcome
 
 MAX_BAD_FRAMES = 5  # per connection; after that it is closed
 MAX_FRAMES_IN_FLIGHT = 8  # read, but not committed yet; beyond it the socket is not read
 MAX_QUEUED_OUT = 20_000  # messages an agent may leave unread before it is cut off
 MAX_QUEUED_PAYLOADS = 32 * 1024 * 1024  # characters of payloads, likewise
+CALM_S = 5.0  # between heartbeats of a device of which one may be read a little later
 POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
 NORMAL = 1000
@@ -40,6 +41,7 @@ class Connection:
     ) -> None:
         self.address = address
         self.last_heard = time.monotonic()
+        self.is_calm = False  # its heartbeats are far apart
         self._receive = receive
         self._send = send
         self._submit = submit
@@ -60,6 +62,8 @@ class Connection:
         if self._closing is not None:
             return
         for message in messages:
+            if isinstance(message, (Welcome, Config)):
+                self.is_calm = message.pulse.interval_s >= CALM_S
             if isinstance(message, Welcome):
                 self._trust()
                 self._budget = self._guard.budgets.of(message.device_id)

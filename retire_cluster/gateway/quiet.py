@@ -4,7 +4,7 @@ A fleet at rest says little else, and all the time: a thousand devices would be 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -14,10 +14,12 @@ from retire_cluster.gateway.inputs import Effects, Input, Received
 from retire_cluster.gateway.sessions import Session, Sessions
 from retire_cluster.protocol import messages as wire
 
+_METRICS = tuple(field.name for field in fields(wire.Metrics))
+
 
 def measured(metrics: wire.Metrics) -> dict[str, Any]:
     """What of it the device knows."""
-    return {key: value for key, value in asdict(metrics).items() if value is not None}
+    return {name: value for name in _METRICS if (value := getattr(metrics, name)) is not None}
 
 
 def take_out(inputs: Sequence[Input], sessions: Sessions, now: datetime, effects: Effects) -> list[Input]:

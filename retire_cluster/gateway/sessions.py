@@ -63,6 +63,11 @@ class Session:
         self.declined += 1
 
     @property
+    def at_rest(self) -> bool:
+        """Nothing is asked of it: all it says are heartbeats. Any thread may ask."""
+        return self.secret_confirmed and not (self.attempts or self.withdrawn or self.pings)
+
+    @property
     def device_id(self) -> str:
         return self.totals.id
 
@@ -115,11 +120,13 @@ class Session:
     def note_metrics(self, metrics: dict[str, Any]) -> None:
         """Take over what placement prefers by: plugged in, cool."""
         on_battery = metrics.get("battery_percent") is not None and metrics.get("charging") is False
-        self.totals = replace(self.totals, on_battery=on_battery, temperature_c=metrics.get("temperature_c"))
+        temperature = metrics.get("temperature_c")
+        if (on_battery, temperature) != (self.totals.on_battery, self.totals.temperature_c):
+            self.totals = replace(self.totals, on_battery=on_battery, temperature_c=temperature)
 
 
 class Sessions:
-    """All sessions of this gateway. Only the committer thread touches it."""
+    """All sessions of this gateway. Only the committer thread changes it."""
 
     def __init__(self) -> None:
         self.complaints = Complaints()
@@ -130,6 +137,11 @@ class Sessions:
     def of(self, link: Link) -> Session | None:
         """The link's session while it is the device's current one."""
         return self._by_link.get(id(link))
+
+    def is_at_rest(self, link: Link) -> bool:
+        """Whether the link's device is. Any thread may ask."""
+        session = self.of(link)
+        return session is not None and session.at_rest
 
     def open(self, session: Session) -> Session | None:
         """Add a session; returns the one it replaces."""

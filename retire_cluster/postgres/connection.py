@@ -10,6 +10,7 @@ from retire_cluster.postgres import waits
 
 CONNECT_S = 3  # to be connected; whole seconds, as libpq counts
 LOOK_S = 0.1  # between looks for a Ctrl-C, as psycopg does
+LISTEN_S = 30.0  # between those of a thread that gets none
 SATURATED = ("too many clients", "connection slots")  # in the words of a server that is there, but full
 
 
@@ -26,6 +27,13 @@ class Connection(psycopg.Connection[Any]):
             self.close()  # the answer may still come, and would be taken for that to another question
             waits.tell_late()
             raise psycopg.OperationalError(f"PostgreSQL did not answer within {limit:g} s") from None
+
+
+class ListeningConnection(Connection):
+    """For a thread that waits for notifications. Not the main one: it looks for no Ctrl-C."""
+
+    def wait(self, gen: Any, interval: float = LISTEN_S, timeout: float | None = None) -> Any:
+        return super().wait(gen, interval, timeout)
 
 
 def lives(connection: "psycopg.Connection[Any]") -> bool:

@@ -18,9 +18,14 @@ def _refuse_constant(name: str) -> Any:
     raise UnstorableJSON(f"{name} is not a JSON number")
 
 
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)  # json.loads would make one for each text
+
+
 def loads(text: str | bytes) -> Any:
     """Parse strictly. Raises UnstorableJSON with the reason, never anything else."""
     try:
+        if isinstance(text, str):
+            return _decoder.decode(text)
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
         raise UnstorableJSON(f"nested deeper than {MAX_DEPTH} levels") from None

@@ -27,7 +27,7 @@ WRITING_CALLS = frozenset(
         "setattr",
     ]
 )
-BATCH_CALLS = frozenset({"insert_rows", "update_rows"})
+BATCH_CALLS = frozenset({"insert_rows", "store_rows", "update_rows"})
 RAW_SQL = re.compile(
     r"\b(insert\s+into|update|delete\s+from|merge\s+into)\s+\W?tasks_(task|attempt)\b", re.IGNORECASE
 )

@@ -327,3 +327,19 @@ def test_an_agent_that_takes_slots_and_reads_nothing_does_not_fill_the_memory(
 async def _until(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0.001)
+
+
+def test_only_a_device_whose_heartbeats_are_far_apart_may_be_read_later() -> None:
+    async def scenario() -> None:
+        peer = Peer(Guard())
+        peer.say(REGISTER)
+        await until(lambda: peer.heard())
+        assert not peer.connection.is_calm, "its welcome says each second"
+        for interval_s, expected in ((30.0, True), (2.0, False)):
+            pulse = wire.Pulse(interval_s=interval_s, silence_s=90)
+            peer.connection.send([wire.Config(version=1, pulse=pulse)])
+            assert peer.connection.is_calm is expected
+        peer.leave()
+        await peer.over()
+
+    run(scenario)

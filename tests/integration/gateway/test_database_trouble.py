@@ -13,7 +13,7 @@ from clusterconfig import services as config
 from clusterconfig.audit import SYSTEM
 from devices import presence
 from devices.models import Presence
-from retire_cluster import db
+from retire_cluster import bulk, db
 from retire_cluster.gateway import committer as module
 from retire_cluster.gateway.app import GatewayApp
 from retire_cluster.gateway.ingest import Identity
@@ -160,11 +160,11 @@ def test_signs_of_life_the_database_did_not_take_come_later(
     link = cluster.join("alice")
     cluster.say(link, wire.Heartbeat())
 
-    def fail() -> None:
+    def fail(*statement: Any) -> None:
         raise InternalError("idle in transaction")
 
     with monkeypatch.context() as broken:
-        broken.setattr(presence, "write_transaction", fail)
+        broken.setattr(bulk, "store_rows", fail)
         cluster.committer._keep_measured()
     assert Presence.objects.get(device_id="alice").heartbeats == 0
     cluster.committer._keep_measured()

@@ -1,10 +1,13 @@
 """The history of metrics: in memory where the gateway runs, in the table on Postgres only."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import connection
 
 from devices import presence, serializers
 from devices.models import Device, Presence
+from retire_cluster import db
 from retire_cluster.protocol import messages as wire
 from tests.integration.gateway.cluster import Cluster
 
@@ -45,6 +48,31 @@ def test_another_process_reads_what_the_table_has(cluster: Cluster) -> None:
     else:  # an SD card is spared; the latest sample is there all the same
         assert stored.history == []
         assert history() == [2.0]
+
+
+def test_many_devices_are_written_in_parts(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "BATCH", 2)
+    names = [f"part-{number}" for number in range(5)]
+    links = [cluster.join(name) for name in names]
+    for number, link in enumerate(links):
+        cluster.say(link, wire.Heartbeat(metrics=wire.Metrics(cpu_percent=float(number))))
+    presence.flush(only=names)
+
+    rows = Presence.objects.filter(device_id__in=names).order_by("device_id")
+    assert [row.metrics for row in rows] == [{"cpu_percent": float(number)} for number in range(5)]
+    assert {row.heartbeats for row in rows} == {1}
+
+
+def test_a_gateway_that_starts_anew_continues_the_history(cluster: Cluster) -> None:
+    beat(cluster, 3)
+    presence.flush(only=["historian"])
+    before = history()
+    presence.forget("historian")
+    presence.adopt_stored(["historian"])
+
+    later = db.now() + timedelta(days=1)
+    presence.note("historian", {"cpu_percent": 99.5}, now=later, heartbeat=True)
+    assert history() == ([*before, 99.5] if connection.vendor == "postgresql" else [2.0, 99.5])
 
 
 def test_battery_and_heat_go_all_the_way_from_heartbeat_to_status(cluster: Cluster) -> None:
