@@ -199,7 +199,7 @@ class Stopped(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leave(Message):
-    """The device leaves the cluster for good: its secret is void, its work goes to others. Answered by `goodbye`."""
+    """The device leaves the cluster for good: its secret is void, its work goes to others."""
 
     type: ClassVar[str] = "leave"
 
