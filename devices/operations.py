@@ -10,7 +10,7 @@ from typing import Any
 
 from clusterconfig import audit
 from clusterconfig.audit import Actor
-from devices import services, signals, tales
+from devices import signals, tales
 from devices.models import Device
 from retire_cluster import db, hints
 
@@ -93,7 +93,6 @@ def leave(device_id: str, *, address: str) -> None:
         _take_out(device_id, "device.leave", LEFT, actor=actor, now=db.now())
     except Device.DoesNotExist:
         return
-    services.dismissed([device_id])
     _tell_gateways()
 
 

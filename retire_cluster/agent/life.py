@@ -4,19 +4,17 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from retire_cluster.agent.config import AgentConfig
 from retire_cluster.agent.errors import AgentExit, ExitCode
 from retire_cluster.agent.host import Host
 from retire_cluster.agent.identity import Identity, IdentityStore
 from retire_cluster.agent.keeping import settings
-from retire_cluster.agent.keeping.keepers import Keeper, KeepError, Place, choose, installed
+from retire_cluster.agent.keeping.keepers import DOWN_S, Keeper, KeepError, Place, choose, installed, wait
 from retire_cluster.agent.keeping.keepers import Plan as KeepPlan
 from retire_cluster.agent.outbox import holder
 
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
 
 FAILED = 1  # exit code: nothing is wrong with the flags, but it did not work out
 UP_S = 15.0  # until an agent that was started uses its directory
-DOWN_S = 40.0  # until one that was told to stop has handed back its tasks
-_LOOK_S = 0.1
 _ASKED = "asked-to-keep"
 
 Say = Callable[[str], None]
@@ -123,7 +119,7 @@ def _start(device: Device, keeper: Keeper) -> int:
         device.say(f"an agent runs already (process {pid}); the keeper starts it from the next boot on")
         return ExitCode.STOPPED
     keeper.start()
-    pid = _wait(device.runs, UP_S)
+    pid = wait(device.runs, UP_S)
     if pid is None:
         device.say(f"the agent was started but does not run: {keeper.trouble() or 'its log says why'}")
         return FAILED
@@ -138,20 +134,32 @@ def unkeep(device: Device) -> int:
         device.say(f"removed: {place}")
     if not gone:
         device.say("nothing keeps this agent running")
+    pid = device.runs()
+    if pid is not None:
+        device.say(f"an agent that was started by hand runs on (process {pid})")
     return ExitCode.STOPPED
 
 
-def offer_keeping(device: Device, terminal: TextIO | None) -> bool:
-    """Whether the owner wants the agent kept. Asked once, at a terminal; else the command is said."""
-    if installed(device.place) or "INVOCATION_ID" in os.environ or os.getpid() == 1:
-        return False  # of systemd, or a container's only process: something keeps it already
+def is_kept(device: Device) -> bool:
+    """Whether something starts this agent again: a keeper, or whatever runs it now."""
+    if "INVOCATION_ID" in os.environ or os.getpid() == 1:
+        return True  # of systemd, or a container's only process
+    return bool(installed(device.place))
+
+
+def hint(device: Device) -> str:
+    """What to do to have it kept."""
+    return f"nothing starts this agent again after a reboot; to have that: {device.command('keep')}"
+
+
+def ask(device: Device, terminal: TextIO) -> bool:
+    """Whether the owner at the terminal wants the agent kept. Asked once, then never again."""
     mark = device.state_dir / _ASKED
-    if terminal is None or mark.exists() or sys.platform == "win32":
-        device.say(f"nothing starts this agent again after a reboot; to have that: {device.command('keep')}")
+    if mark.exists():
         return False
-    device.say("Keep the agent running when this terminal is closed, and start it at boot? [y/N] ")
+    device.say("Keep the agent running when this terminal is closed, and start it at boot? [y/N]")
     wanted = terminal.readline().strip().lower() in ("y", "yes")
-    with contextlib.suppress(OSError):  # it would be asked again
+    with contextlib.suppress(OSError):  # then it is asked again
         mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         mark.touch()
     return wanted
@@ -203,7 +211,7 @@ def _stop(device: Device, kept: Sequence[Keeper]) -> bool:
     except PermissionError:
         device.say(f"process {pid} belongs to another user, who has to stop it")
         return False
-    if _wait(lambda: device.runs() is None, DOWN_S):
+    if wait(lambda: device.runs() is None, DOWN_S):
         return True
     device.say(f"process {pid} does not end; see why, or kill it, and try again")
     return False
@@ -237,11 +245,3 @@ def _remove(device: Device, kept: Sequence[Keeper]) -> None:
         device.say(f"removed: {device.state_dir}")
     with contextlib.suppress(OSError):  # a server's files may be there too
         device.data_dir.rmdir()
-
-
-def _wait(condition: Callable[[], Any], seconds: float) -> Any:
-    """The first true value within the time; the last one otherwise."""
-    end = time.monotonic() + seconds
-    while not (found := condition()) and time.monotonic() < end:
-        time.sleep(_LOOK_S)
-    return found

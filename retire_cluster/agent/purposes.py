@@ -24,8 +24,10 @@ logger = logging.getLogger(__name__)
 class Worker(Runtime):
     """The usual agent: it remembers the settings with which it joined, for `keep`, `doctor` and `--leave`."""
 
-    def __init__(self, config: AgentConfig, log_file: str | None = None) -> None:
+    def __init__(self, config: AgentConfig, log_file: str | None = None, hint: str = "") -> None:
+        """`hint` is for the owner, and said once the device has joined."""
         super().__init__(config)
+        self._hint = hint
         self._settings = settings.settings_of(config, log_file)
         self._state_dir = config.state_dir
 
@@ -35,6 +37,9 @@ class Worker(Runtime):
             await asyncio.to_thread(settings.save, self._state_dir, self._settings)
         except OSError as error:
             logger.warning("cannot remember the settings (%s)", error.strerror)
+        if self._hint:
+            logger.info("%s", self._hint)
+            self._hint = ""
 
 
 class Joiner(Worker):

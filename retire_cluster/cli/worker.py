@@ -274,20 +274,22 @@ def _check_actions(flags: argparse.Namespace) -> None:
 
 def _start(flags: argparse.Namespace, options: _Options, timing: Timing) -> int:
     """Run the agent, or have a keeper run it, if the owner at the terminal wants that."""
-    from retire_cluster.agent.life import keep, offer_keeping
+    from retire_cluster.agent import life
 
     config = replace(build_config(flags, os.environ), timing=timing)
-    at_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     log_file = options.get("log_file", str)
     if sys.platform == "win32":
         logger.warning("the agent is experimental on Windows")
-    device = _device(options, lambda line: print(line, file=sys.stderr) if at_terminal else logger.info(line))
-    if offer_keeping(device, sys.stdin if at_terminal else None):
-        return keep(device, config, log_file, None, _run_agent)
+    device, hint = _device(options), ""
+    if sys.platform != "win32" and not life.is_kept(device):
+        at_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+        if at_terminal and life.ask(device, sys.stdin):
+            return life.keep(device, config, log_file, None, _run_agent)
+        hint = life.hint(device)
     lean.defer("importlib", "metadata")  # websockets imports it for its developers: 1.5 MB, with all of email
     from retire_cluster.agent.purposes import Worker
 
-    _run_agent(Worker(config, log_file))
+    _run_agent(Worker(config, log_file, hint))
     logger.info("stopped")
     return ExitCode.STOPPED
 
@@ -296,7 +298,7 @@ def _live(flags: argparse.Namespace, options: _Options, timing: Timing) -> int:
     """`keep` and `--leave`."""
     from retire_cluster.agent import life
 
-    device = _device(options, print)
+    device = _device(options)
     keeper = options.get("keeper", _keeper)
     if flags.undo:
         return life.unkeep(device)
@@ -314,7 +316,7 @@ async def _doctor(flags: argparse.Namespace, options: _Options) -> int:
     from retire_cluster.agent.doctor import checks
     from retire_cluster.agent.doctor.look import look
 
-    device = _device(options, print)
+    device = _device(options)
     config, problem = None, None
     try:
         config = build_config(flags, _remembering(device.state_dir))
@@ -328,12 +330,12 @@ async def _doctor(flags: argparse.Namespace, options: _Options) -> int:
     return 1 if any(item.level is checks.Level.FAIL for item in findings.values()) else 0
 
 
-def _device(options: _Options, say: Callable[[str], None]) -> "Device":
+def _device(options: _Options) -> "Device":
     """The agent of this data directory."""
     from retire_cluster.agent.keeping.itself import own_command
     from retire_cluster.agent.life import Device
 
-    return Device.here(_data_dir(options), own_command(sys.modules["__main__"]), say)
+    return Device.here(_data_dir(options), own_command(sys.modules["__main__"]), print)
 
 
 def _remembering(state_dir: Path) -> dict[str, str]:

@@ -404,6 +404,7 @@ class Batch:
             self._put(removal.give_back(task, attempt, reason=operations.LEFT, now=self._ledger.now))
         self._store()
         operations.leave(device_id, address=session.link.address)
+        devices.dismissed([device_id])  # it is told here
         self.effects.ended.append(session)
         self.effects.close.append((session.link, wire.Goodbye(code="left", reason=operations.LEFT)))
         logger.info("%s left the cluster", device_id, extra={"action": "leave", "device_id": device_id})

@@ -3,16 +3,14 @@
 import asyncio
 import os
 import socket
-import ssl
 import sys
 import tempfile
-import time
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 from retire_cluster.agent.address import Address, Trust
 from retire_cluster.agent.config import AgentConfig
+from retire_cluster.agent.doctor.clock import clock_ahead
 from retire_cluster.agent.doctor.facts import Facts, Gateway, Keeping
 from retire_cluster.agent.errors import ConfigError
 from retire_cluster.agent.execution import custom
@@ -25,7 +23,6 @@ from retire_cluster.agent.power import TERMUX_TOOL
 from retire_cluster.agent.probe import platform_of, storage_mb
 from retire_cluster.agent.waycheck import Step, walk
 
-CLOCK_TIMEOUT_S = 5.0
 # Documentation addresses: a connected UDP socket sends nothing, but needs a route.
 _ROUTES = {4: (socket.AF_INET, "192.0.2.1"), 6: (socket.AF_INET6, "2001:db8::1")}
 _FAMILIES = {socket.AF_INET: 4, socket.AF_INET6: 6}
@@ -155,7 +152,7 @@ async def _gateway(address: Address, trust: Trust, ca_file: str | None) -> Gatew
     ahead, within = None, 0.0
     if clear:
         is_plain = any(step.name == "link" and step.words.startswith("plain") for step in steps)
-        ahead, within = await asyncio.to_thread(_clock_ahead, address, tls=not is_plain)
+        ahead, within = await asyncio.to_thread(clock_ahead, address, tls=not is_plain)
     return Gateway(
         str(address),
         is_clear=clear,
@@ -184,45 +181,6 @@ def _has_route(family: socket.AddressFamily, destination: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _clock_ahead(address: Address, *, tls: bool) -> tuple[float | None, float]:
-    """(seconds the gateway's clock is ahead of ours, how far off that may be), from the date of an HTTP answer.
-
-    The certificate was judged before; here it does not matter who tells the time.
-    """
-    import http.client
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = (
-        http.client.HTTPSConnection(address.host, address.port, timeout=CLOCK_TIMEOUT_S, context=context)
-        if tls
-        else http.client.HTTPConnection(address.host, address.port, timeout=CLOCK_TIMEOUT_S)
-    )
-    try:
-        connection.connect()
-        asked = time.monotonic()
-        connection.request("GET", "/node/health")
-        date = connection.getresponse().headers["Date"]
-        now, took = time.time(), time.monotonic() - asked
-    except (OSError, http.client.HTTPException):
-        return None, 0.0
-    finally:
-        connection.close()
-    return _ahead(date, now=now, took=took)
-
-
-def _ahead(date: str | None, *, now: float, took: float) -> tuple[float | None, float]:
-    """`now` is our clock when the answer was here, `took` the round trip.
-
-    The date leaves out fractions of a second, and servers renew it once a second.
-    """
-    try:
-        told = parsedate_to_datetime(date or "").timestamp()
-    except ValueError:
-        return None, 0.0
-    return told - (now - took / 2), took / 2 + 2.0
 
 
 # --- the agent --------------------------------------------------------------------------------------------------

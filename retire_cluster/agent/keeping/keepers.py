@@ -5,18 +5,22 @@ import getpass
 import hashlib
 import os
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from retire_cluster.agent.config import DEFAULT_DATA_DIR
 from retire_cluster.agent.host import Host
 from retire_cluster.agent.keeping import texts
 
-CALL_S = 20.0  # for systemctl and the like; stopping a unit waits for the agent
+DOWN_S = 40.0  # until an agent that was told to stop has handed back its tasks
+CALL_S = DOWN_S + 10  # for systemctl and the like: stopping a unit waits for its agent
+_LOOK_S = 0.1
 BASE = "retire-cluster-worker"
-KINDS = ("systemd", "cron", "termux")
+
+T = TypeVar("T")
 
 
 class KeepError(Exception):
@@ -202,19 +206,22 @@ class _Loop:
         import subprocess
 
         if not self._running():
-            subprocess.Popen(
-                [self.shell, str(self._place.script)],
+            # A shell of its own, which ends at once: the loop then is nobody's child here.
+            subprocess.run(
+                [self.shell, "-c", '"$0" "$1" &', self.shell, str(self._place.script)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
                 env=dict(self._place.host.environ),
+                check=True,
             )
 
     def stop(self) -> None:
         for pid in self._running():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGTERM)
+        wait(lambda: not self._running(), DOWN_S)  # it ends after its agent
 
     def trouble(self) -> str | None:
         if not self._place.script.exists():
@@ -346,6 +353,14 @@ def choose(place: Place, kind: str | None) -> Keeper:
         "this device has neither a systemd of the user's own, nor cron, nor Termux: "
         "have whatever starts programs here run the agent, with the flags it runs with now"
     )
+
+
+def wait(condition: Callable[[], T], seconds: float) -> T:
+    """The condition's first true value within the time; its last one otherwise."""
+    end = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < end:
+        time.sleep(_LOOK_S)
+    return found
 
 
 def _write(file: Path, text: str, mode: int = 0o600) -> None:

@@ -58,7 +58,9 @@ def variables(settings: Settings) -> dict[str, str]:
 
 
 def save(state_dir: Path, settings: Settings) -> None:
-    """Remember the settings. Raises OSError."""
+    """Remember the settings, unless they are there already. Raises OSError."""
+    if load(state_dir) == settings:
+        return
     draft = state_dir / f"{FILE}.tmp"
     draft.write_text(json.dumps(settings, indent=1), encoding="utf-8")
     draft.replace(state_dir / FILE)

@@ -5,7 +5,15 @@ from retire_cluster.agent.errors import ExitCode
 from retire_cluster.agent.verdict import Verdict, judge
 from retire_cluster.protocol.messages import GOODBYE_CODES, Goodbye
 
-FINAL = {"bad_token": 3, "bad_secret": 3, "revoked": 4, "device_id_taken": 5, "too_old": 6, "cloned": 7, "left": 0}
+FINAL = {
+    "bad_token": 3,
+    "bad_secret": 3,
+    "revoked": 4,
+    "device_id_taken": 5,
+    "too_old": 6,
+    "cloned": 7,
+    "left": 0,
+}
 
 
 @pytest.mark.parametrize("code", GOODBYE_CODES)

@@ -1,0 +1,169 @@
+"""How an agent finds its own command and its settings again, and when it offers to be kept."""
+
+import io
+import os
+import subprocess
+import sys
+import zipapp
+from pathlib import Path
+
+import pytest
+
+import retire_cluster
+from retire_cluster.agent import outbox
+from retire_cluster.agent.config import AgentConfig
+from retire_cluster.agent.keeping import settings
+from retire_cluster.agent.life import Device, ask, hint, is_kept
+from retire_cluster.cli.worker import build_config, build_parser, main
+
+ROOT = str(Path(retire_cluster.__file__).parents[1])
+PROGRAM = (
+    "import sys\nfrom retire_cluster.agent.keeping.itself import own_command\n"
+    "print(*own_command(sys.modules['__main__']), sep='\\n')\n"
+)
+
+
+# --- its own command --------------------------------------------------------------------------------------------
+
+
+def own_command(*words: str, cwd: Path, pythonpath: str = ROOT) -> list[str]:
+    """What a program that was started like this says how to start it."""
+    environ = {**os.environ, "PYTHONPATH": pythonpath}
+    done = subprocess.run(words, cwd=cwd, env=environ, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_an_archive_is_started_by_its_absolute_path(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "__main__.py").write_text(PROGRAM)
+    zipapp.create_archive(source, tmp_path / "agent.pyz")
+    found = own_command(sys.executable, "agent.pyz", cwd=tmp_path)
+    assert found == [sys.executable, str(tmp_path / "agent.pyz")]
+
+
+def test_an_installed_script_is_started_by_its_absolute_path(tmp_path: Path) -> None:
+    script = tmp_path / "retire-cluster-worker"
+    script.write_text(f"#!{sys.executable}\n{PROGRAM}")
+    script.chmod(0o755)
+    assert own_command("./retire-cluster-worker", cwd=tmp_path) == [str(script)]
+
+
+def test_a_module_is_started_with_the_path_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    found = own_command(sys.executable, "-m", "program", cwd=tmp_path)
+    assert found == ["/usr/bin/env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "program"]
+
+
+# --- its settings -----------------------------------------------------------------------------------------------
+
+
+def build(*arguments: str) -> AgentConfig:
+    return build_config(build_parser().parse_args(arguments), {})
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> AgentConfig:
+    (tmp_path / "ca.pem").touch()
+    (tmp_path / "words.py").touch()
+    return build(
+        *("--join", "nuc", "--join", "[::1]:9000", "--token", "rcj1_x_secret", "--data-dir", str(tmp_path)),
+        *("--role", "compute", "--tags", "x,y", "--task-types", "echo", "--slots", "3"),
+        *("--max-memory-gb", "1.3", "--pause-on-battery", "20", "--pause-above", "65.5", "--insecure-plain"),
+        *("--handlers", f"{tmp_path}/words.py,my.module", "--ca", str(tmp_path / "ca.pem")),
+        "--allow-private-http",
+    )
+
+
+def test_the_settings_come_back_as_flags_and_as_variables_but_for_the_token(config: AgentConfig) -> None:
+    known = settings.settings_of(config, "/var/log/agent.log")
+    flags = list(settings.flags(known))
+    assert "rcj1_x_secret" not in " ".join(flags)
+    assert flags[-2:] == ["--log-file", "/var/log/agent.log"]
+    variables = settings.variables(known)
+    for found in (build(*flags), build_config(build_parser().parse_args([]), variables)):
+        expected = settings.settings_of(config)
+        assert settings.settings_of(found) == expected
+        assert (found.token, found.max_memory_mb) == (None, config.max_memory_mb)
+
+
+def test_a_flag_that_was_not_given_is_not_among_them(tmp_path: Path) -> None:
+    known = settings.settings_of(build("--join", "nuc", "--data-dir", str(tmp_path)))
+    assert known == {"join": "nuc:8080", "data_dir": str(tmp_path)}
+
+
+def test_remembered_settings_are_read_back_and_rubbish_is_not(tmp_path: Path) -> None:
+    assert settings.load(tmp_path) == {}
+    settings.save(tmp_path, {"join": "nuc:8080"})
+    assert settings.load(tmp_path) == {"join": "nuc:8080"}
+    (tmp_path / settings.FILE).write_text("[1")
+    assert settings.load(tmp_path) == {}
+
+
+# --- who uses the directory -------------------------------------------------------------------------------------
+
+
+def test_the_holder_of_a_directory_is_known_while_it_lives(tmp_path: Path) -> None:
+    assert outbox.holder(tmp_path) is None
+    used = outbox.Outbox(tmp_path)
+    assert outbox.holder(tmp_path) == os.getpid()
+    used.close()
+    assert outbox.holder(tmp_path) is None  # the number in the file is one of a living process, which let go
+
+
+# --- the offer --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Device, list[str]]:
+    """A device whose owner has no keeper yet, and what is said to the owner."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("INVOCATION_ID", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    said: list[str] = []
+    return Device.here(tmp_path / "data", ["worker"], said.append), said
+
+
+@pytest.mark.parametrize(("answer", "wanted"), [("y\n", True), ("Yes\n", True), ("\n", False), ("", False)])
+def test_an_owner_at_a_terminal_is_asked_once(
+    device: tuple[Device, list[str]], answer: str, *, wanted: bool
+) -> None:
+    here, said = device
+    assert not is_kept(here)
+    assert ask(here, io.StringIO(answer)) is wanted
+    assert "[y/N]" in said[0]
+    assert ask(here, io.StringIO("y\n")) is False
+    assert len(said) == 1
+    assert hint(here).endswith(f"worker keep --data-dir {here.data_dir}")
+
+
+def test_what_systemd_runs_is_kept_already(
+    device: tuple[Device, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, _ = device
+    monkeypatch.setenv("INVOCATION_ID", "1")
+    assert is_kept(here)
+
+
+# --- the command line -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--undo",), "--undo belongs to keep"),
+        (("--force",), "--force belongs to --leave"),
+        (("--json",), "--json belongs to doctor"),
+        (("doctor", "--leave"), "do not go together"),
+        (("keep", "--keeper", "init"), "--keeper: 'init' must be one of systemd, cron, termux"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    arguments: tuple[str, ...], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--data-dir", str(tmp_path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_windows_is_labelled_experimental() -> None:
+    assert "On Windows it is experimental" in build_parser().format_help()
