@@ -2,20 +2,21 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from retire_cluster.agent.config import AgentConfig
 from retire_cluster.agent.errors import AgentExit, ExitCode
-from retire_cluster.agent.host import Host
 from retire_cluster.agent.identity import Identity, IdentityStore
 from retire_cluster.agent.keeping import settings
-from retire_cluster.agent.keeping.keepers import DOWN_S, Keeper, KeepError, Place, choose, installed, wait
+from retire_cluster.agent.keeping.keepers import DOWN_S, Keeper, KeepError, choose, installed, wait
 from retire_cluster.agent.keeping.keepers import Plan as KeepPlan
+from retire_cluster.agent.keeping.places import Place
 from retire_cluster.agent.outbox import holder
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 FAILED = 1  # exit code: nothing is wrong with the flags, but it did not work out
 UP_S = 15.0  # until an agent that was started uses its directory
-_ASKED = "asked-to-keep"
 
 Say = Callable[[str], None]
-Run = Callable[["Runtime"], None]  # until it ends by itself, or a signal stops it
+# Runs what the argument makes, until it ends by itself or a signal stops it.
+Run = Callable[[Callable[[], "Runtime"]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Device:
 
     @classmethod
     def here(cls, data_dir: Path, own: Sequence[str], say: Say) -> "Device":
-        return cls(data_dir, own, Place(data_dir, Path("~").expanduser(), Host()), say)
+        return cls(data_dir, own, Place.here(data_dir), say)
 
     @property
     def state_dir(self) -> Path:
@@ -48,8 +49,6 @@ class Device:
 
     def command(self, *words: str) -> str:
         """A command for this agent, to be copied by a person."""
-        import shlex
-
         return shlex.join([*self.own, *words, "--data-dir", str(self.data_dir)])
 
     def identity(self) -> Identity | None:
@@ -88,7 +87,7 @@ def _join(device: Device, config: AgentConfig, log_file: str | None, run: Run) -
         return True
     from retire_cluster.agent.purposes import Joiner
 
-    run(Joiner(config, log_file))
+    run(lambda: Joiner(config, log_file))
     return device.has_joined()
 
 
@@ -138,31 +137,6 @@ def unkeep(device: Device) -> int:
     if pid is not None:
         device.say(f"an agent that was started by hand runs on (process {pid})")
     return ExitCode.STOPPED
-
-
-def is_kept(device: Device) -> bool:
-    """Whether something starts this agent again: a keeper, or whatever runs it now."""
-    if "INVOCATION_ID" in os.environ or os.getpid() == 1:
-        return True  # of systemd, or a container's only process
-    return bool(installed(device.place))
-
-
-def hint(device: Device) -> str:
-    """What to do to have it kept."""
-    return f"nothing starts this agent again after a reboot; to have that: {device.command('keep')}"
-
-
-def ask(device: Device, terminal: TextIO) -> bool:
-    """Whether the owner at the terminal wants the agent kept. Asked once, then never again."""
-    mark = device.state_dir / _ASKED
-    if mark.exists():
-        return False
-    device.say("Keep the agent running when this terminal is closed, and start it at boot? [y/N]")
-    wanted = terminal.readline().strip().lower() in ("y", "yes")
-    with contextlib.suppress(OSError):  # then it is asked again
-        mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        mark.touch()
-    return wanted
 
 
 # --- leave ------------------------------------------------------------------------------------------------------
@@ -223,7 +197,7 @@ def _tell_gateway(device: Device, config: AgentConfig, run: Run) -> bool:
 
     problem = "it was stopped"
     try:
-        run(Leaver(config))
+        run(lambda: Leaver(config))
     except AgentExit as ending:
         if ending.code == ExitCode.STOPPED:
             device.say(ending.message)

@@ -22,6 +22,9 @@ from retire_cluster.agent.address import parse_address
 from retire_cluster.agent.config import AgentConfig, Timing
 from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
 from retire_cluster.agent.execution.handlers import offered_types
+from retire_cluster.agent.keeping import offer
+from retire_cluster.agent.keeping.itself import own_command
+from retire_cluster.agent.keeping.places import Place
 from retire_cluster.credentials import mask
 from retire_cluster.env import EnvError
 from retire_cluster.logfiles import SharedFile
@@ -274,22 +277,25 @@ def _check_actions(flags: argparse.Namespace) -> None:
 
 def _start(flags: argparse.Namespace, options: _Options, timing: Timing) -> int:
     """Run the agent, or have a keeper run it, if the owner at the terminal wants that."""
-    from retire_cluster.agent import life
-
     config = replace(build_config(flags, os.environ), timing=timing)
     log_file = options.get("log_file", str)
+    hint = ""
     if sys.platform == "win32":
         logger.warning("the agent is experimental on Windows")
-    device, hint = _device(options), ""
-    if sys.platform != "win32" and not life.is_kept(device):
+    elif not offer.is_kept(place := Place.here(config.data_dir)):
         at_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
-        if at_terminal and life.ask(device, sys.stdin):
-            return life.keep(device, config, log_file, None, _run_agent)
-        hint = life.hint(device)
-    lean.defer("importlib", "metadata")  # websockets imports it for its developers: 1.5 MB, with all of email
-    from retire_cluster.agent.purposes import Worker
+        if at_terminal and offer.ask(place, sys.stdin):
+            from retire_cluster.agent.life import keep
 
-    _run_agent(Worker(config, log_file, hint))
+            return keep(_device(options), config, log_file, None, _run_agent)
+        hint = offer.hint(place, own_command(sys.modules["__main__"]))
+
+    def make() -> "Runtime":
+        from retire_cluster.agent.purposes import Worker
+
+        return Worker(config, log_file, hint)
+
+    _run_agent(make)
     logger.info("stopped")
     return ExitCode.STOPPED
 
@@ -332,7 +338,6 @@ async def _doctor(flags: argparse.Namespace, options: _Options) -> int:
 
 def _device(options: _Options) -> "Device":
     """The agent of this data directory."""
-    from retire_cluster.agent.keeping.itself import own_command
     from retire_cluster.agent.life import Device
 
     return Device.here(_data_dir(options), own_command(sys.modules["__main__"]), print)
@@ -345,10 +350,12 @@ def _remembering(state_dir: Path) -> dict[str, str]:
     return {**remembered.variables(remembered.load(state_dir)), **os.environ}
 
 
-def _run_agent(runtime: "Runtime") -> None:
-    """Run it until it ends; a signal stops it. Raises what it raises."""
+def _run_agent(make: Callable[[], "Runtime"]) -> None:
+    """Run what `make` makes until it ends; a signal stops it. Raises what it raises."""
+    lean.defer("importlib", "metadata")  # websockets imports it for its developers: 1.5 MB, with all of email
 
     async def work() -> int:
+        runtime = make()  # here: to import it before there is a loop costs a megabyte
         _on_signals(runtime.stop)
         await runtime.run()
         return ExitCode.STOPPED

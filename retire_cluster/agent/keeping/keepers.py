@@ -2,7 +2,6 @@
 
 import contextlib
 import getpass
-import hashlib
 import os
 import signal
 import time
@@ -11,14 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from retire_cluster.agent.config import DEFAULT_DATA_DIR
-from retire_cluster.agent.host import Host
 from retire_cluster.agent.keeping import texts
+from retire_cluster.agent.keeping.places import Place
 
 DOWN_S = 40.0  # until an agent that was told to stop has handed back its tasks
-CALL_S = DOWN_S + 10  # for systemctl and the like: stopping a unit waits for its agent
 _LOOK_S = 0.1
-BASE = "retire-cluster-worker"
 
 T = TypeVar("T")
 
@@ -74,51 +70,6 @@ class Keeper(Protocol):
         """Stop and remove it; returns the places that are gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Whose agent it is, and where keepers write."""
-
-    data_dir: Path
-    home: Path
-    host: Host
-
-    @property
-    def name(self) -> str:
-        """Of the unit and the like: another data directory is another agent beside this one."""
-        if self.data_dir == Path(DEFAULT_DATA_DIR.replace("~", str(self.home), 1)):
-            return BASE
-        return f"{BASE}-{hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:8]}"
-
-    @property
-    def script(self) -> Path:
-        """The loop that cron or Termux:Boot starts."""
-        return self.data_dir / "agent" / "keep.sh"
-
-    def has(self, program: str) -> bool:
-        return self.host.find_program(program) is not None
-
-    def call(self, *words: str, said: str | None = None) -> tuple[int, str]:
-        """(exit code, what it printed) of a helper program; 127 when it cannot be started."""
-        import subprocess  # the agent itself never needs it
-
-        program = self.host.find_program(words[0])
-        if program is None:
-            return 127, f"there is no {words[0]}"
-        try:
-            done = subprocess.run(
-                [program, *words[1:]],
-                input=said,
-                capture_output=True,
-                text=True,
-                timeout=CALL_S,
-                check=False,
-                env=dict(self.host.environ),
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return 127, str(error)
-        return done.returncode, done.stdout if done.returncode == 0 else done.stderr.strip() or done.stdout
-
-
 class Systemd:
     """A unit of the user's own systemd."""
 
@@ -126,9 +77,8 @@ class Systemd:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._unit = f"{place.name}.service"
-        config = Path(place.host.environ.get("XDG_CONFIG_HOME") or place.home / ".config")
-        self._file = config / "systemd" / "user" / self._unit
+        self._unit = place.unit.name
+        self._file = place.unit
 
     def is_available(self) -> bool:
         return self._place.has("systemctl") and self._systemctl("show-environment")[0] == 0
@@ -299,7 +249,7 @@ class TermuxBoot(_Loop):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self._file = place.home / ".termux" / "boot" / place.name
+        self._file = place.boot_script
         self.shell = f"{place.host.environ.get('PREFIX', '')}/bin/sh"
 
     def is_available(self) -> bool:

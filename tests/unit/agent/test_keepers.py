@@ -13,7 +13,6 @@ from retire_cluster.agent.keeping import texts
 from retire_cluster.agent.keeping.keepers import (
     Cron,
     KeepError,
-    Place,
     Plan,
     Systemd,
     TermuxBoot,
@@ -21,6 +20,7 @@ from retire_cluster.agent.keeping.keepers import (
     installed,
     wait,
 )
+from retire_cluster.agent.keeping.places import Place
 
 PATIENCE_S = 20.0
 AGENT = ("/opt/cluster env/bin/retire-cluster-worker", "--join", "nuc:8080", "--tags", "50%,a$b")

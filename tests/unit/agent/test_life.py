@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import zipapp
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 import retire_cluster
 from retire_cluster.agent import outbox
 from retire_cluster.agent.config import AgentConfig
-from retire_cluster.agent.keeping import settings
-from retire_cluster.agent.life import Device, ask, hint, is_kept
+from retire_cluster.agent.host import Host
+from retire_cluster.agent.keeping import offer, settings
+from retire_cluster.agent.keeping.places import Place
 from retire_cluster.cli.worker import build_config, build_parser, main
 
 ROOT = str(Path(retire_cluster.__file__).parents[1])
@@ -115,34 +117,33 @@ def test_the_holder_of_a_directory_is_known_while_it_lives(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Device, list[str]]:
-    """A device whose owner has no keeper yet, and what is said to the owner."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("INVOCATION_ID", "XDG_CONFIG_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    said: list[str] = []
-    return Device.here(tmp_path / "data", ["worker"], said.append), said
+def place(tmp_path: Path) -> Place:
+    """Of an agent whose owner has no keeper yet."""
+    return Place(tmp_path / "data", tmp_path, Host(environ={}))
 
 
 @pytest.mark.parametrize(("answer", "wanted"), [("y\n", True), ("Yes\n", True), ("\n", False), ("", False)])
 def test_an_owner_at_a_terminal_is_asked_once(
-    device: tuple[Device, list[str]], answer: str, *, wanted: bool
+    place: Place, capsys: pytest.CaptureFixture[str], answer: str, *, wanted: bool
 ) -> None:
-    here, said = device
-    assert not is_kept(here)
-    assert ask(here, io.StringIO(answer)) is wanted
-    assert "[y/N]" in said[0]
-    assert ask(here, io.StringIO("y\n")) is False
-    assert len(said) == 1
-    assert hint(here).endswith(f"worker keep --data-dir {here.data_dir}")
+    assert not offer.is_kept(place)
+    assert offer.ask(place, io.StringIO(answer)) is wanted
+    assert offer.ask(place, io.StringIO("y\n")) is False
+    assert capsys.readouterr().err.count("[y/N]") == 1
+    assert offer.hint(place, ["worker"]).endswith(f"worker keep --data-dir {place.data_dir}")
 
 
-def test_what_systemd_runs_is_kept_already(
-    device: tuple[Device, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here, _ = device
-    monkeypatch.setenv("INVOCATION_ID", "1")
-    assert is_kept(here)
+def test_what_has_a_keeper_is_kept(place: Place) -> None:
+    for file in (place.script, place.unit, place.boot_script):
+        file.parent.mkdir(parents=True)
+        file.touch()
+        assert offer.is_kept(place)
+        file.unlink()
+    assert not offer.is_kept(place)
+
+
+def test_what_systemd_runs_is_kept_already(place: Place) -> None:
+    assert offer.is_kept(replace(place, host=Host(environ={"INVOCATION_ID": "1"})))
 
 
 # --- the command line -------------------------------------------------------------------------------------------
