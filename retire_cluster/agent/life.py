@@ -102,7 +102,8 @@ def _install(device: Device, keeper: Keeper, config: AgentConfig, log_file: str 
     undo = device.command("keep", "--undo")
     with_modules = any(not name.endswith(".py") for name in config.handlers)
     directory = os.getcwd() if with_modules else str(device.data_dir)  # where Python looks for them too
-    plan = KeepPlan([*device.own, *settings.flags(known)], directory, undo)
+    path = device.place.host.environ.get("PATH", os.defpath)
+    plan = KeepPlan([*device.own, *settings.flags(known)], directory, path, undo)
     for written in keeper.install(plan):
         device.say(f"wrote {written.place}:")
         for line in written.text.splitlines():

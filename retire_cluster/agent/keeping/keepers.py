@@ -29,6 +29,7 @@ class Plan:
 
     command: Sequence[str]
     directory: str  # the working directory
+    path: str  # of programs: what boots a device knows few places
     undo: str  # the command that removes the keeper
 
 
@@ -87,7 +88,7 @@ class Systemd:
         return self._file.exists()
 
     def install(self, plan: Plan) -> list[Written]:
-        text = texts.unit(plan.command, directory=plan.directory, undo=plan.undo)
+        text = texts.unit(plan.command, directory=plan.directory, path=plan.path, undo=plan.undo)
         _write(self._file, text)
         for words in (("daemon-reload",), ("enable", self._unit)):
             self._demand(*words)
@@ -148,7 +149,7 @@ class _Loop:
         self._place = place
 
     def write_loop(self, plan: Plan) -> Written:
-        text = texts.loop(plan.command, directory=plan.directory, undo=plan.undo)
+        text = texts.loop(plan.command, directory=plan.directory, path=plan.path, undo=plan.undo)
         _write(self._place.script, text, mode=0o700)
         return Written(str(self._place.script), text)
 

@@ -23,7 +23,7 @@ class Place:
     @classmethod
     def here(cls, data_dir: Path) -> "Place":
         """On this machine, for this user."""
-        return cls(data_dir, Path("~").expanduser(), Host())
+        return cls(data_dir, Path(os.path.expanduser("~")), Host())
 
     @property
     def name(self) -> str:

@@ -12,8 +12,9 @@ STABLE_S = 60  # an agent that ran so long begins with the shortest pause again
 STOP_S = 30  # for an agent to end its tasks and say goodbye
 
 
-def unit(command: Sequence[str], *, directory: str, undo: str) -> str:
+def unit(command: Sequence[str], *, directory: str, path: str, undo: str) -> str:
     """A systemd user unit."""
+    words = (_quoted(word).replace("$", "$$") for word in command)  # ExecStart= expands variables too
     return f"""\
 # Keeps this device's agent running. Undo: {undo}
 [Unit]
@@ -21,7 +22,8 @@ Description=Retire-Cluster agent
 StartLimitIntervalSec=0
 
 [Service]
-ExecStart={" ".join(map(_quoted, command))}
+ExecStart={" ".join(words)}
+Environment={_quoted(f"PATH={path}")}
 WorkingDirectory={directory.replace("%", "%%")}
 Restart=on-failure
 RestartSec=5
@@ -35,17 +37,18 @@ WantedBy=default.target
 
 
 def _quoted(word: str) -> str:
-    """One word of ExecStart=: systemd expands % and $, also within quotes."""
-    for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+    """One word of a setting: systemd expands % also within quotes."""
+    for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%")):
         word = word.replace(plain, escaped)
     return f'"{word}"'
 
 
-def loop(command: Sequence[str], *, directory: str, undo: str) -> str:
+def loop(command: Sequence[str], *, directory: str, path: str, undo: str) -> str:
     """A shell script that starts the agent again, more and more seldom, until it ends for good or is removed."""
     return f"""\
 #!/bin/sh
 # Keeps this device's agent running. Undo: {undo}
+export PATH={shlex.quote(path)}
 cd {shlex.quote(directory)} || exit 1
 child=
 trap 'kill -TERM "$child"; wait "$child"; exit 0' TERM INT HUP

@@ -62,7 +62,9 @@ class Home:
         return [line.strip() for line in file.read_text().splitlines()] if file.exists() else []
 
     def plan(self, *command: str) -> Plan:
-        return Plan(command or AGENT, str(self.directory), "retire-cluster-worker keep --undo")
+        return Plan(
+            command or AGENT, str(self.directory), self.environ["PATH"], "retire-cluster-worker keep --undo"
+        )
 
 
 @pytest.fixture
@@ -151,10 +153,11 @@ def test_a_failed_unit_is_told(home: Home) -> None:
 
 
 def test_final_exit_codes_are_not_restarted(home: Home) -> None:
-    unit = texts.unit(AGENT, directory="/", undo="undo")
+    unit = texts.unit(AGENT, directory="/", path="/opt/50%:$x", undo="undo")
     assert "RestartPreventExitStatus=2 3 4 5 6 7\n" in unit
     assert "Restart=on-failure\n" in unit
     assert '"50%%,a$$b"' in unit
+    assert 'Environment="PATH=/opt/50%%:$x"\n' in unit
 
 
 def test_systemd_itself_finds_no_fault_with_the_unit(tmp_path: Path) -> None:
@@ -164,7 +167,7 @@ def test_systemd_itself_finds_no_fault_with_the_unit(tmp_path: Path) -> None:
     program = tmp_path / "a program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    good = texts.unit([str(program), "--tags", "50%,a$b"], directory=str(tmp_path), undo="undo")
+    good = texts.unit([str(program), "--tags", "50%,a$b"], directory=str(tmp_path), path="/bin", undo="undo")
     for text, verdict in ((good, ""), (good.replace("ExecStart=", "ExecStart=no/such "), "executable")):
         file.write_text(text)
         done = subprocess.run(
@@ -240,7 +243,7 @@ def test_termux_boot_holds_the_wake_lock(home: Home) -> None:
 def loop_of(home: Home, *command: str) -> Path:
     """The loop, without its pauses."""
     script = home.directory / "keep.sh"
-    text = texts.loop(command, directory=str(home.directory), undo="undo")
+    text = texts.loop(command, directory=str(home.directory), path="/usr/bin:/bin", undo="undo")
     script.write_text(text.replace(f"delay={texts.FIRST_RETRY_S}", "delay=0"))
     return script
 
