@@ -129,7 +129,11 @@ def _start(device: Device, keeper: Keeper) -> int:
 
 def unkeep(device: Device) -> int:
     """Remove the keeper, and end what it keeps."""
-    gone = [place for keeper in installed(device.place) for place in keeper.remove()]
+    try:
+        gone = [place for keeper in installed(device.place) for place in keeper.remove()]
+    except KeepError as error:
+        device.say(str(error))
+        return FAILED
     for place in gone:
         device.say(f"removed: {place}")
     if not gone:
@@ -162,7 +166,13 @@ def leave(device: Device, config: Callable[[], AgentConfig], run: Run, *, force:
             with contextlib.suppress(KeepError):
                 keeper.start()
         return FAILED
-    _remove(device, kept)
+    try:
+        _remove(device, kept)
+    except (KeepError, OSError) as error:
+        device.say(
+            f"not all of it could be removed ({error}); put it right, then: {device.command('--leave')}"
+        )
+        return FAILED
     if force and identity is not None and has_joined:
         device.say(
             "the cluster still knows the device; on the server, or anywhere with a key: "

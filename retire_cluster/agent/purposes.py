@@ -66,6 +66,14 @@ class Leaver(Runtime):
         self._left_to_try = len(config.join)
         self._departure: asyncio.Task[None] | None = None
 
+    async def run(self) -> None:
+        """Ask each gateway, until one gives its word."""
+        try:
+            await super().run()
+        finally:
+            if self._departure is not None:
+                self._departure.cancel()
+
     def prepare(self, workbench: Workbench) -> None:
         """No task may come any more."""
         self._bench = workbench

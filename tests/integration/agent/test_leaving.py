@@ -136,3 +136,18 @@ def test_the_next_gateway_is_asked_and_then_it_gives_up(tmp_path: Path) -> None:
             await server.start()
 
     run(scenario)
+
+
+def test_a_leave_can_be_stopped_while_it_waits(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with gateway() as server:
+            await joined(tmp_path, server)
+            leaving = leaver(tmp_path, server)
+            running = asyncio.create_task(leaving.run())
+            await server.next(Leave)
+            leaving.stop()
+            await running
+            assert [found for found in asyncio.all_tasks() if "_depart" in repr(found)] == []
+            assert (tmp_path / "agent" / "agent.json").exists()
+
+    run(scenario)

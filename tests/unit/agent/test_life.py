@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import zipapp
@@ -14,8 +15,10 @@ import retire_cluster
 from retire_cluster.agent import outbox
 from retire_cluster.agent.config import AgentConfig
 from retire_cluster.agent.host import Host
+from retire_cluster.agent.identity import Identity, IdentityStore
 from retire_cluster.agent.keeping import offer, settings
 from retire_cluster.agent.keeping.places import Place
+from retire_cluster.agent.life import Device, leave
 from retire_cluster.cli.worker import build_config, build_parser, main
 
 ROOT = str(Path(retire_cluster.__file__).parents[1])
@@ -144,6 +147,79 @@ def test_what_has_a_keeper_is_kept(place: Place) -> None:
 
 def test_what_systemd_runs_is_kept_already(place: Place) -> None:
     assert offer.is_kept(replace(place, host=Host(environ={"INVOCATION_ID": "1"})))
+
+
+# --- the end ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def device(place: Place, said: list[str]) -> Device:
+    """A device that joined once, with some files of its agent."""
+    state_dir = place.data_dir / "agent"
+    state_dir.mkdir(parents=True)
+    IdentityStore(state_dir).save(Identity("nuc", secret="rcd_x"))
+    return Device(place.data_dir, ["worker"], place, said.append)
+
+
+def no_config() -> AgentConfig:
+    raise AssertionError("no gateway is to be told")
+
+
+def no_agent(make: object) -> None:
+    raise AssertionError("no agent is to run")
+
+
+def test_only_the_local_part_goes_by_force_and_a_servers_files_stay(device: Device, said: list[str]) -> None:
+    (device.data_dir / "join-token").touch()
+    assert leave(device, no_config, no_agent, force=True) == 0
+    assert not device.state_dir.exists()
+    assert (device.data_dir / "join-token").exists()
+    assert said[0] == f"removed: {device.state_dir}"
+    assert "DELETE /api/v1/devices/nuc" in said[1]
+
+
+def test_a_device_that_never_joined_has_nobody_to_tell(device: Device) -> None:
+    IdentityStore(device.state_dir).save(Identity("nuc"))
+    assert leave(device, no_config, no_agent, force=False) == 0
+    assert not device.data_dir.exists()
+
+
+def test_files_that_cannot_be_removed_are_named(
+    device: Device, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    assert leave(device, no_config, no_agent, force=True) == 1
+    assert str(device.state_dir) in said[-1]
+    assert device.state_dir.exists()
+
+
+def test_an_agent_that_does_not_end_keeps_the_device(
+    device: Device, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retire_cluster.agent.life.DOWN_S", 0.0)
+    program = (
+        "import signal, sys, time\nfrom pathlib import Path\nfrom retire_cluster.agent.outbox import Outbox\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nused = Outbox(Path(sys.argv[1]))\nprint('up', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    words = [sys.executable, "-c", program, str(device.state_dir)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": ROOT}) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            assert leave(device, no_config, no_agent, force=True) == 1
+            assert f"process {process.pid} does not end" in said[-1]
+            assert device.state_dir.exists()
+        finally:
+            process.kill()
 
 
 # --- the command line -------------------------------------------------------------------------------------------
