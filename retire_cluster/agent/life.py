@@ -115,8 +115,10 @@ def _install(device: Device, keeper: Keeper, config: AgentConfig, log_file: str 
 
 def _start(device: Device, keeper: Keeper) -> int:
     pid = device.runs()
-    if pid is not None:
-        device.say(f"an agent runs already (process {pid}); the keeper starts it from the next boot on")
+    if pid is not None and keeper.trouble() is not None:
+        device.say(
+            f"an agent that was started by hand runs (process {pid}); kept it is from the next boot on"
+        )
         return ExitCode.STOPPED
     keeper.start()
     pid = wait(device.runs, UP_S)

@@ -347,7 +347,8 @@ def _remembering(state_dir: Path) -> dict[str, str]:
     """The environment, and below it the settings with which the device joined."""
     from retire_cluster.agent.keeping import settings as remembered
 
-    return {**remembered.variables(remembered.load(state_dir)), **os.environ}
+    given = {name: text for name, text in os.environ.items() if text}  # an empty one counts as unset
+    return {**remembered.variables(remembered.load(state_dir)), **given}
 
 
 def _run_agent(make: Callable[[], "Runtime"]) -> None:

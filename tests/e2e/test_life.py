@@ -113,7 +113,7 @@ def test_a_killed_agent_comes_back_as_the_same_device(cluster: Cluster, owner: O
 
     done = owner.worker("keep")
     assert done.returncode == 0
-    assert f"process {back}" in done.stdout
+    assert f"the agent runs (process {back})" in done.stdout
     assert owner.table == table
     assert owner.worker("--leave").returncode == 0
 
@@ -134,6 +134,31 @@ def test_what_cron_runs_at_boot_starts_it_once(cluster: Cluster, owner: Owner) -
     )
     assert owner.worker("--leave").returncode == 0
     assert loop.wait(60) == 0
+
+
+def test_an_agent_that_was_started_by_hand_goes_on(cluster: Cluster, owner: Owner) -> None:
+    token = (cluster.data_dir / "join-token").read_text().strip()
+    where = f"127.0.0.1:{cluster.gateway_port}"
+    words = [
+        "--join",
+        where,
+        "--token",
+        token,
+        "--device-id",
+        "phone",
+        "--rejoin",
+        "--data-dir",
+        str(owner.data_dir),
+    ]
+    agent = subprocess.Popen([BIN / "retire-cluster-worker", *words], env=owner.environment)
+    until((owner.state_dir / "settings.json").exists, "the device to have joined")
+    done = owner.worker("keep")
+    assert done.returncode == 0, done.stdout
+    assert f"started by hand runs (process {agent.pid})" in done.stdout
+    assert owner.agent() == agent.pid
+    assert f"runs on (process {agent.pid})" in owner.worker("keep", "--undo").stdout
+    assert owner.worker("--leave").returncode == 0
+    assert agent.wait(60) == 0
 
 
 def test_nothing_is_left_of_it_after_an_undo(cluster: Cluster, owner: Owner) -> None:

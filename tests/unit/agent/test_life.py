@@ -19,7 +19,7 @@ from retire_cluster.agent.identity import Identity, IdentityStore
 from retire_cluster.agent.keeping import offer, settings
 from retire_cluster.agent.keeping.places import Place
 from retire_cluster.agent.life import Device, leave
-from retire_cluster.cli.worker import build_config, build_parser, main
+from retire_cluster.cli.worker import _remembering, build_config, build_parser, main
 
 ROOT = str(Path(retire_cluster.__file__).parents[1])
 PROGRAM = (
@@ -103,6 +103,17 @@ def test_remembered_settings_are_read_back_and_rubbish_is_not(tmp_path: Path) ->
     assert settings.load(tmp_path) == {"join": "nuc:8080"}
     (tmp_path / settings.FILE).write_text("[1")
     assert settings.load(tmp_path) == {}
+
+
+def test_a_variable_beats_what_is_remembered_unless_it_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.save(tmp_path, {"join": "nuc:8080", "slots": "3", "tags": "x"})
+    monkeypatch.setenv("RETIRE_CLUSTER_SLOTS", "4")
+    monkeypatch.setenv("RETIRE_CLUSTER_TAGS", "")
+    flags = build_parser().parse_args(["--join", "here:1"])
+    found = build_config(flags, _remembering(tmp_path))
+    assert ([str(item) for item in found.join], found.slots, found.tags) == (["here:1"], 4, ("x",))
 
 
 # --- who uses the directory -------------------------------------------------------------------------------------
