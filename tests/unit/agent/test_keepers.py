@@ -1,7 +1,6 @@
 """What keeps an agent running: files below a home of its own, programs that write down what they are told."""
 
 import os
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -158,27 +157,6 @@ def test_final_exit_codes_are_not_restarted(home: Home) -> None:
     assert "Restart=on-failure\n" in unit
     assert '"50%%,a$$b"' in unit
     assert 'Environment="PATH=/opt/50%%:$x"\n' in unit
-
-
-def test_systemd_itself_finds_no_fault_with_the_unit(tmp_path: Path) -> None:
-    analyze = shutil.which("systemd-analyze")
-    assert analyze, "install systemd: this test has it judge the unit"
-    file = tmp_path / "retire-cluster-worker.service"
-    program = tmp_path / "a program"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    good = texts.unit([str(program), "--tags", "50%,a$b"], directory=str(tmp_path), path="/bin", undo="undo")
-    for text, verdict in ((good, ""), (good.replace("ExecStart=", "ExecStart=no/such "), "executable")):
-        file.write_text(text)
-        done = subprocess.run(
-            [analyze, "verify", "--recursive-errors=no", str(file)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        about_it = [line for line in done.stderr.splitlines() if file.name in line]
-        assert bool(about_it) is bool(verdict), done.stderr
-        assert verdict in "".join(about_it)
 
 
 # --- cron -------------------------------------------------------------------------------------------------------
