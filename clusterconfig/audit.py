@@ -12,7 +12,8 @@ MAX_TARGET = 200
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks: an API key (`key:rck_…`), a user (`user:ann`), a command (`cli`), the cluster itself (`system`)."""
+    """Who asks: an API key (`key:rck_…`), a user (`user:ann`), a command (`cli`), a device that
+    leaves (`device:nuc`), the cluster itself (`system`)."""
 
     principal: str
     address: str = ""

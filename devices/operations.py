@@ -14,6 +14,7 @@ from devices import signals, tales
 from devices.models import Device
 from retire_cluster import db, hints
 
+LEFT = "the device left the cluster"
 MAX_REASON = 500  # characters
 MAX_DRAIN_S = 86_400
 NO_SECRET = ""  # no secret has this digest
@@ -77,18 +78,34 @@ def remove(device_id: str, *, actor: Actor) -> Removal:
         signals.leaving.send(
             Device, device_id=device_id, reason="the device was removed from the cluster", now=now
         )
-        device = _locked(device_id)
-        removal = Removal(device.id, now, device.online)
-        device.disconnected_at = now if device.online else device.disconnected_at
-        device.online, device.status_reason = False, "removed from the cluster"
-        device.paused_reason = ""
-        device.secret_digest, device.removed_at = NO_SECRET, now
-        device.save()
-        tales.removed(device.id)
-        audit.record(
-            "device.remove", device.id, actor=actor, now=now, details={"was_online": removal.was_online}
-        )
+        removal = _take_out(device_id, "device.remove", "removed from the cluster", actor=actor, now=now)
     _tell_gateways()
+    return removal
+
+
+def leave(device_id: str, *, address: str) -> None:
+    """The device itself left for good; void when an operator was faster.
+
+    Inside the transaction in which its gateway gave its work back, and after which it says goodbye.
+    """
+    actor = Actor(f"device:{device_id}", address)
+    try:
+        _take_out(device_id, "device.leave", LEFT, actor=actor, now=db.now())
+    except Device.DoesNotExist:
+        return
+    _tell_gateways()
+
+
+def _take_out(device_id: str, action: str, reason: str, *, actor: Actor, now: datetime) -> Removal:
+    device = _locked(device_id)
+    removal = Removal(device.id, now, device.online)
+    device.disconnected_at = now if device.online else device.disconnected_at
+    device.online, device.status_reason = False, reason
+    device.paused_reason = ""
+    device.secret_digest, device.removed_at = NO_SECRET, now
+    device.save()
+    tales.removed(device.id)
+    audit.record(action, device.id, actor=actor, now=now, details={"was_online": removal.was_online})
     return removal
 
 

@@ -37,6 +37,8 @@ class Timing:
     sync_s: float = 1.0  # a result unacknowledged for so long is forced to the medium
     forget_s: float = 24 * 3600.0  # finished attempts are remembered at least this long
     farewell_s: float = 1.5  # to get the goodbye out when stopping
+    deliver_s: float = 30.0  # for results to be acknowledged before the device leaves the cluster
+    leave_s: float = 15.0  # for the gateway to confirm that it left
     care_s: float = 30.0  # between looks at battery and temperature, where the owner set a limit
 
 

@@ -124,7 +124,27 @@ def _lock(directory: Path) -> int:
             ExitCode.USAGE,
             f"another agent uses {directory}; stop it, or give this one a directory of its own with --data-dir",
         ) from None
+    _say_who(descriptor)
     return descriptor
+
+
+def holder(directory: Path) -> int | None:
+    """The process id of the agent that uses the directory; None when none does, or where it cannot be told."""
+    try:
+        pid = int((directory / "lock").read_text())
+        os.kill(pid, 0)
+        descriptor = os.open(directory / "lock", os.O_RDWR)
+    except (OSError, ValueError):
+        return None
+    # Another process may have been given the number since. An agent writes it only once it has the lock, so that
+    # this cannot be in the way of one.
+    try:
+        _lock_descriptor(descriptor)
+    except OSError:
+        return pid
+    finally:
+        os.close(descriptor)
+    return None
 
 
 if sys.platform == "win32":
@@ -134,7 +154,15 @@ if sys.platform == "win32":
 
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
+    def _say_who(descriptor: int) -> None:
+        """Nobody else could read it here."""
+
 else:
+
+    def _say_who(descriptor: int) -> None:
+        with contextlib.suppress(OSError):  # a full disk: then nobody knows
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
 
     def _lock_descriptor(descriptor: int) -> None:
         import fcntl

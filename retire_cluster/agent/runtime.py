@@ -65,6 +65,29 @@ class Runtime:
         """Begin to stop: hand the attempts back, say goodbye, close. Call it in the event loop."""
         self._stopping.set()
 
+    # --- for those that run it for a purpose of their own ---------------------------------------------------
+
+    def prepare(self, workbench: Workbench) -> None:
+        """Called before the first connection."""
+
+    async def joined(self, session: Session) -> None:
+        """Called at each welcome, once what it brought is on disk."""
+
+    async def obey(self, verdict: Verdict, address: Address) -> None:
+        """Do what the end of a connection asks for. Raises AgentExit where it is final."""
+        if verdict.forget:
+            await asyncio.to_thread(self._remember, self._identity.forgotten())
+        if verdict.exit_code is not None:
+            raise AgentExit(verdict.exit_code, verdict.reason)
+        if verdict.forget and self._config.find_token() is None:
+            raise AgentExit(
+                ExitCode.REFUSED,
+                f"{verdict.reason}; start with --token to join again (the gateway prints it)",
+            )
+        delay = 0.0 if verdict.reason == RENEW else max(verdict.least_delay_s, self._backoff.next())
+        self._tell(f"{address}: {verdict.reason}", delay)
+        await asyncio.sleep(delay)
+
     async def _run(self, outbox: Outbox) -> None:
         config = self._config
         self._vitals = vitals = Vitals(self._host, config.data_dir, config.internet_probes)
@@ -79,6 +102,7 @@ class Runtime:
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)  # what a crash left
         chosen = {name: offered[name] for name in wanted}
         self._workbench = Workbench(outbox, chosen, slots, config.timing, directory)
+        self.prepare(self._workbench)
         care = Care(config.limits, vitals.metrics, self._workbench.pause)
         await care.begin()
         chores = [internet, asyncio.create_task(self._workbench.maintain())]
@@ -183,7 +207,7 @@ class Runtime:
                 self._backoff.reset()
             stays = verdict.same_address and (self._has_joined or verdict.reason == RENEWED)
             turn += 0 if stays else 1
-            await self._obey(verdict, address)
+            await self.obey(verdict, address)
 
     async def _try(self, address: Address, internet: "asyncio.Task[None]") -> Ending:
         """One connection, until it ends. A defect costs the connection and is told; the agent goes on."""
@@ -214,6 +238,7 @@ class Runtime:
             await self._welcomed(welcome, address, link)
             if welcome.link_no == self._identity.link_no:
                 session.send(LinkStored(link_no=welcome.link_no))
+            await self.joined(session)
             if not register.capabilities.has_internet:
                 internet.add_done_callback(renew)
 
@@ -271,21 +296,6 @@ class Runtime:
         logger.info(
             "joined as %s at %s (%d slots; %s)", welcome.device_id, address, self._workbench.slots, types
         )
-
-    async def _obey(self, verdict: Verdict, address: Address) -> None:
-        """Do what the end of a connection asks for. Raises AgentExit where it is final."""
-        if verdict.forget:
-            await asyncio.to_thread(self._remember, self._identity.forgotten())
-        if verdict.exit_code is not None:
-            raise AgentExit(verdict.exit_code, verdict.reason)
-        if verdict.forget and self._config.find_token() is None:
-            raise AgentExit(
-                ExitCode.REFUSED,
-                f"{verdict.reason}; start with --token to join again (the gateway prints it)",
-            )
-        delay = 0.0 if verdict.reason == RENEW else max(verdict.least_delay_s, self._backoff.next())
-        self._tell(f"{address}: {verdict.reason}", delay)
-        await asyncio.sleep(delay)
 
     def _tell(self, reason: str, delay: float) -> None:
         """Each reason a few times, then only now and then: an outage of a week must not fill a disk."""

@@ -10,6 +10,7 @@ _FINAL = {
     "bad_token": ExitCode.REFUSED,
     "bad_secret": ExitCode.REFUSED,
     "revoked": ExitCode.REVOKED,
+    "left": ExitCode.STOPPED,
     "device_id_taken": ExitCode.ID_TAKEN,
     "too_old": ExitCode.TOO_OLD,
     "cloned": ExitCode.CLONED,
@@ -21,6 +22,7 @@ _ADVICE = {
     "revoked": "an operator removed this device; it comes back only with --rejoin and a token",
     "device_id_taken": "another device has this id; choose one with --device-id",
     "too_old": "agent and gateway are too far apart; install the same version on both",
+    "left": "this device is no longer part of the cluster",
     "unknown_device": "the gateway does not know this device any more",
     "full": "the gateway has no room for more devices",
     "unavailable": "the gateway cannot work at the moment",
@@ -52,6 +54,6 @@ def judge(ending: Goodbye | str, timing: Timing) -> Verdict:
     return Verdict(
         f"{advice} ({ending.reason})" if ending.reason else advice,
         exit_code=_FINAL.get(ending.code),
-        forget=ending.code in ("revoked", "unknown_device"),
+        forget=ending.code in ("revoked", "unknown_device", "left"),
         least_delay_s=timing.replaced_s if ending.code == "replaced" else 0.0,
     )

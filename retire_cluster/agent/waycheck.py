@@ -3,21 +3,44 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from retire_cluster.agent.address import Address, Link, Trust
 from retire_cluster.agent.explain import explain
 from retire_cluster.agent.link import LinkError, connect
 
 TIMEOUT_S = 10.0
-Say = Callable[[str], None]
 
 
-async def check_way(address: Address, token: str | None, ca_file: str | None, say: Say) -> bool:
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step on the way found."""
+
+    name: str  # name, port, link or gateway
+    passed: bool
+    words: str
+
+
+Say = Callable[[Step], None]
+
+
+async def check_way(
+    address: Address, token: str | None, ca_file: str | None, say: Callable[[str], None]
+) -> bool:
     """Try each step, say each result; whether all went well."""
+
+    def tell(step: Step) -> None:
+        say(f"{'ok      ' if step.passed else 'FAILED  '}{step.name}: {step.words}")
+
+    return await walk(address, Trust.of_token(token or ""), ca_file, tell)
+
+
+async def walk(address: Address, trust: Trust, ca_file: str | None, say: Say) -> bool:
+    """Go step by step, up to the first that fails; whether none did."""
     return (
         await _check_name(address, say)
         and await _check_port(address, say)
-        and await _check_gateway(address, token, ca_file, say)
+        and await _check_gateway(address, trust, ca_file, say)
     )
 
 
@@ -48,10 +71,10 @@ async def _check_port(address: Address, say: Say) -> bool:
     return _passed(say, "port", f"{address.port} is open")
 
 
-async def _check_gateway(address: Address, token: str | None, ca_file: str | None, say: Say) -> bool:
+async def _check_gateway(address: Address, trust: Trust, ca_file: str | None, say: Say) -> bool:
     """Open the WebSocket the way an agent would, and close it again."""
     problem = ""
-    for link in _links(token, ca_file):
+    for link in _links(trust, ca_file):
         try:
             connection = await connect(address, link, TIMEOUT_S)
         except LinkError as error:
@@ -63,9 +86,8 @@ async def _check_gateway(address: Address, token: str | None, ca_file: str | Non
     return _failed(say, "gateway", problem)
 
 
-def _links(token: str | None, ca_file: str | None) -> list[Link]:
+def _links(trust: Trust, ca_file: str | None) -> list[Link]:
     """The links to try: the one that token or --ca ask for, else plain, then TLS with any certificate."""
-    trust = Trust.of_token(token or "")
     if ca_file is not None:
         return [Link(tls=True, ca_file=ca_file)]
     if trust.pin is not None:
@@ -84,10 +106,10 @@ def _describe(link: Link) -> str:
 
 
 def _passed(say: Say, step: str, words: str) -> bool:
-    say(f"ok      {step}: {words}")
+    say(Step(step, True, words))
     return True
 
 
 def _failed(say: Say, step: str, words: str) -> bool:
-    say(f"FAILED  {step}: {words}")
+    say(Step(step, False, words))
     return False

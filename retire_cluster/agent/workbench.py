@@ -127,6 +127,11 @@ class Workbench:
         self._owners_reason = reason
         self._pause_changed()
 
+    @property
+    def has_unacknowledged(self) -> bool:
+        """Whether a result waits for the gateway's word that it has it."""
+        return any(state is HeldState.FINISHED for _, state in self._ledger.held())
+
     # --- life -----------------------------------------------------------------------------------------------
 
     async def maintain(self) -> None:
@@ -136,7 +141,7 @@ class Workbench:
             self._uneasy.clear()
             await asyncio.sleep(self._timing.sync_s)
             self._retry_disk()
-            if self._has_unacknowledged() or self._outbox.needs_sync():
+            if self.has_unacknowledged or self._outbox.needs_sync():
                 await self._sync()
 
     async def age(self) -> None:
@@ -271,9 +276,6 @@ class Workbench:
             self._write(PROBE)
         if self._disk_error is not None:
             self._uneasy.set()
-
-    def _has_unacknowledged(self) -> bool:
-        return any(state is HeldState.FINISHED for _, state in self._ledger.held())
 
     async def _sync(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from retire_cluster import __version__, logs
 from retire_cluster.agent import config as settings
@@ -21,11 +22,20 @@ from retire_cluster.agent.address import parse_address
 from retire_cluster.agent.config import AgentConfig, Timing
 from retire_cluster.agent.errors import AgentExit, ConfigError, ExitCode
 from retire_cluster.agent.execution.handlers import offered_types
+from retire_cluster.agent.keeping import offer
+from retire_cluster.agent.keeping.itself import own_command
+from retire_cluster.agent.keeping.places import Place
 from retire_cluster.credentials import mask
 from retire_cluster.env import EnvError
 from retire_cluster.logfiles import SharedFile
 
+if TYPE_CHECKING:  # loaded by those who need them
+    from retire_cluster.agent.life import Device
+    from retire_cluster.agent.runtime import Runtime
+
 PROGRAM = "retire-cluster-worker"
+COMMANDS = ("keep", "doctor")
+KEEPERS = ("systemd", "cron", "termux")
 # Threads only read files and resolve names; few threads keep the agent small.
 MAX_THREADS = 4
 THREAD_NAME = "agent-helper"
@@ -47,13 +57,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=PROGRAM,
         allow_abbrev=False,
-        description="Make this machine a device of a Retire-Cluster.",
-        epilog="Every option has an environment variable RETIRE_CLUSTER_<OPTION> (--token: "
-        "RETIRE_CLUSTER_JOIN_TOKEN); the option wins. "
-        "Exit codes: 0 stopped, 2 usage, 3 token or secret refused, 4 removed by an operator, "
-        "5 device id taken, 6 version too old, 7 data copied from another device.",
+        description="Make this machine a device of a Retire-Cluster. On Windows it is experimental.",
+        epilog="Every setting has an environment variable RETIRE_CLUSTER_<OPTION> (--token: "
+        "RETIRE_CLUSTER_JOIN_TOKEN); the option wins. keep, doctor and --leave know the settings of the last "
+        "join, too. Exit codes: 0 stopped or done, 1 keep, doctor, --leave or --test found something wrong, "
+        "2 usage, 3 token or secret refused, 4 removed by an operator, 5 device id taken, 6 version too old, "
+        "7 data copied from another device.",
     )
     option = parser.add_argument
+    _add_actions(option)
     option(
         "--join",
         action="append",
@@ -99,6 +111,23 @@ def build_parser() -> argparse.ArgumentParser:
     option("--debug", action="store_true", help="log more")
     option("--version", action="version", version=f"{PROGRAM} {__version__}")
     return parser
+
+
+def _add_actions(option: Callable[..., object]) -> None:
+    """What to do instead of running the agent. An action has no variable."""
+    option(
+        "command",
+        nargs="?",
+        choices=COMMANDS,
+        metavar="keep|doctor",
+        help="keep: join, then keep the agent running, also after a reboot (systemd, cron or Termux:Boot); "
+        "doctor: say what is wrong on this device, and the fix; without: run the agent",
+    )
+    option("--keeper", metavar="KIND", help=f"what keep uses: {', '.join(KEEPERS)} (the best there is)")
+    option("--undo", action="store_true", help="with keep: remove what it installed")
+    option("--leave", action="store_true", help="leave the cluster for good, and remove the agent's files")
+    option("--force", action="store_true", help="with --leave: remove the files without telling the gateway")
+    option("--json", action="store_true", help="with doctor: the findings as JSON")
 
 
 class _Options:
@@ -162,6 +191,12 @@ def _handlers(text: str) -> tuple[str, ...]:
     return settings.check_handlers(settings.parse_list(text))
 
 
+def _keeper(text: str) -> str:
+    if text not in KEEPERS:
+        raise ConfigError(f"--keeper: {text!r} must be one of {', '.join(KEEPERS)}")
+    return text
+
+
 def _data_dir(options: _Options) -> Path:
     directory = options.get("data_dir", Path) or Path(settings.DEFAULT_DATA_DIR)
     try:
@@ -206,7 +241,12 @@ def _main(argv: list[str] | None, timing: Timing) -> int:
         _set_up_logging(options)
         if flags.test is not None:
             return _run(_test(flags, options))
-        return _run(_work(replace(build_config(flags, os.environ), timing=timing)))
+        _check_actions(flags)
+        if flags.command == "doctor":
+            return _run(_doctor(flags, options))
+        if flags.command == "keep" or flags.leave:
+            return _live(flags, options, timing)
+        return _start(flags, options, timing)
     except (ConfigError, EnvError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return ExitCode.USAGE
@@ -223,15 +263,105 @@ async def _test(flags: argparse.Namespace, options: _Options) -> int:
     return 0 if await check_way(address, token, ca_file, print) else 1
 
 
-async def _work(config: AgentConfig) -> int:
-    lean.defer("importlib", "metadata")  # websockets imports it for its developers: 1.5 MB, with all of email
-    from retire_cluster.agent.runtime import Runtime
+def _check_actions(flags: argparse.Namespace) -> None:
+    """Refuse what would have no effect. Raises ConfigError."""
+    needed = {"undo": flags.command == "keep", "json": flags.command == "doctor", "force": flags.leave}
+    for flag, is_there in needed.items():
+        if getattr(flags, flag) and not is_there:
+            raise ConfigError(
+                f"--{flag} belongs to {'--leave' if flag == 'force' else COMMANDS[flag == 'json']}"
+            )
+    if flags.leave and flags.command:
+        raise ConfigError(f"--leave and {flags.command} do not go together")
 
-    runtime = Runtime(config)
-    _on_signals(runtime.stop)
-    await runtime.run()
+
+def _start(flags: argparse.Namespace, options: _Options, timing: Timing) -> int:
+    """Run the agent, or have a keeper run it, if the owner at the terminal wants that."""
+    config = replace(build_config(flags, os.environ), timing=timing)
+    log_file = options.get("log_file", str)
+    hint = ""
+    if sys.platform == "win32":
+        logger.warning("the agent is experimental on Windows")
+    elif not offer.is_kept(place := Place.here(config.data_dir)):
+        at_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+        if at_terminal and offer.ask(place, sys.stdin):
+            from retire_cluster.agent.life import keep
+
+            return keep(_device(options), config, log_file, None, _run_agent)
+        hint = offer.hint(place, own_command(sys.modules["__main__"]))
+
+    def make() -> "Runtime":
+        from retire_cluster.agent.purposes import Worker
+
+        return Worker(config, log_file, hint)
+
+    _run_agent(make)
     logger.info("stopped")
     return ExitCode.STOPPED
+
+
+def _live(flags: argparse.Namespace, options: _Options, timing: Timing) -> int:
+    """`keep` and `--leave`."""
+    from retire_cluster.agent import life
+
+    device = _device(options)
+    keeper = options.get("keeper", _keeper)
+    if flags.undo:
+        return life.unkeep(device)
+
+    def config() -> AgentConfig:
+        return replace(build_config(flags, _remembering(device.state_dir)), timing=timing)
+
+    if flags.leave:
+        return life.leave(device, config, _run_agent, force=flags.force)
+    log_file = _Options(flags, _remembering(device.state_dir)).get("log_file", str)
+    return life.keep(device, config(), log_file, keeper, _run_agent)
+
+
+async def _doctor(flags: argparse.Namespace, options: _Options) -> int:
+    from retire_cluster.agent.doctor import checks
+    from retire_cluster.agent.doctor.look import look
+
+    device = _device(options)
+    config, problem = None, None
+    try:
+        config = build_config(flags, _remembering(device.state_dir))
+    except ConfigError as error:
+        problem = str(error)
+    findings = checks.examine(await look(device, config, problem))
+    if flags.json:
+        print(json.dumps(checks.as_json(findings), indent=2, ensure_ascii=False))
+    else:
+        print(*checks.as_text(findings), sep="\n")
+    return 1 if any(item.level is checks.Level.FAIL for item in findings.values()) else 0
+
+
+def _device(options: _Options) -> "Device":
+    """The agent of this data directory."""
+    from retire_cluster.agent.life import Device
+
+    return Device.here(_data_dir(options), own_command(sys.modules["__main__"]), print)
+
+
+def _remembering(state_dir: Path) -> dict[str, str]:
+    """The environment, and below it the settings with which the device joined."""
+    from retire_cluster.agent.keeping import settings as remembered
+
+    given = {name: text for name, text in os.environ.items() if text}  # an empty one counts as unset
+    return {**remembered.variables(remembered.load(state_dir)), **given}
+
+
+def _run_agent(make: Callable[[], "Runtime"]) -> None:
+    """Run what `make` makes until it ends; a signal stops it. Raises what it raises."""
+    lean.defer("importlib", "metadata")  # websockets imports it for its developers: 1.5 MB, with all of email
+
+    async def work() -> int:
+        runtime = make()  # here: to import it before there is a loop costs a megabyte
+        _on_signals(runtime.stop)
+        await runtime.run()
+        return ExitCode.STOPPED
+
+    _run(work())
 
 
 def _run(work: Any) -> int:

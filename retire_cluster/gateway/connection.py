@@ -21,6 +21,7 @@ POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
 NORMAL = 1000
 _TRY_LATER = {"full", "unavailable", "stopping"}
+_AS_WANTED = {"replaced", "left"}
 _FAILED_JOIN = {"bad_token", "bad_secret"}
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -238,4 +239,4 @@ def _payload_size(message: Message) -> int:
 def _close_code(goodbye: Goodbye) -> int:
     if goodbye.code in _TRY_LATER:
         return TRY_AGAIN_LATER
-    return NORMAL if goodbye.code == "replaced" else POLICY_VIOLATION
+    return NORMAL if goodbye.code in _AS_WANTED else POLICY_VIOLATION

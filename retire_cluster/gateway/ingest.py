@@ -27,7 +27,7 @@ from retire_cluster.gateway.quiet import measured
 from retire_cluster.gateway.sessions import Link, Session, Sessions
 from retire_cluster.protocol import messages as wire
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, HeldState, Outcome, Verdict
-from tasks import output, placement, reservations, rules, sweep
+from tasks import output, placement, removal, reservations, rules, sweep
 from tasks.lifecycle import Ledger, LostRace
 from tasks.reconcile import Action, Wish, at_heartbeat, at_register
 
@@ -309,6 +309,8 @@ class Batch:
                 self._output(session, message)
             case wire.Stopped():
                 self._stopped(session, message)
+            case wire.Leave():
+                self._leave(session)
             case wire.Ping():
                 self.effects.say(session.link, wire.Pong(nonce=message.nonce))
             case wire.Error():
@@ -393,6 +395,19 @@ class Batch:
             pair = self._own(session, attempt_id)
             if pair is not None:
                 self._put(rules.confirm(*pair))
+
+    def _leave(self, session: Session) -> None:
+        """The device goes for good. Its tasks are stored first: everybody locks tasks before devices."""
+        device_id = session.device_id
+        self._ledger.load_live_of([device_id])
+        for task, attempt in self._ledger.pairs_of(device_id).values():
+            self._put(removal.give_back(task, attempt, reason=operations.LEFT, now=self._ledger.now))
+        self._store()
+        operations.leave(device_id, address=session.link.address)
+        devices.dismissed([device_id])  # it is told here
+        self.effects.ended.append(session)
+        self.effects.close.append((session.link, wire.Goodbye(code="left", reason=operations.LEFT)))
+        logger.info("%s left the cluster", device_id, extra={"action": "leave", "device_id": device_id})
 
     def _complain(self, session: Session, message: str, *args: object, action: str) -> None:
         name = session.device_id

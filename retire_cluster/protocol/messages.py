@@ -197,6 +197,13 @@ class Stopped(Message):
     attempts: Identifiers
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave(Message):
+    """The device leaves the cluster for good: its secret is void, its work goes to others."""
+
+    type: ClassVar[str] = "leave"
+
+
 # --- gateway to agent ---------------------------------------------------------------------------------------
 
 
@@ -326,6 +333,7 @@ GOODBYE_CODES = (
     "full",  # max_connections reached
     "too_old",  # protocol versions do not overlap
     "replaced",  # another connection of the same device took over
+    "left",  # the device left for good, as it asked
     "cloned",  # the agent's data is a copy, or was restored from a backup
     "protocol_error",
     "unavailable",  # the gateway cannot reach its database
@@ -347,6 +355,7 @@ class Goodbye(Message):
         "full",
         "too_old",
         "replaced",
+        "left",
         "cloned",
         "protocol_error",
         "unavailable",
@@ -364,6 +373,7 @@ FROM_AGENT: tuple[type[Message], ...] = (
     Progress,
     Output,
     Stopped,
+    Leave,
     Ping,
     Pong,
     Error,

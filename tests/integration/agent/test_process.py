@@ -1,6 +1,7 @@
 """The real command in a process of its own."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -175,3 +176,40 @@ def test_the_agent_loads_no_server_package_and_nothing_heavy() -> None:
         name.startswith(("retire_cluster.agent", "retire_cluster.cli", "retire_cluster.protocol"))
         for name in ours
     )
+
+
+def test_who_starts_it_is_told_once_how_to_keep_it_running(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with gateway() as server:
+            flags = ("--join", f"127.0.0.1:{server.port}", "--token", "t", "--data-dir", str(tmp_path))
+            environ = {**os.environ, "HOME": str(tmp_path)}
+            environ.pop("INVOCATION_ID", None)
+            async with agent_process(*flags, environ=environ) as agent:
+                await until(lambda: "to have that:" in agent.log, "the command")
+                await server.restart()
+                await until(lambda: agent.log.count("joined as") == 2, "the second welcome")
+                agent.signal(signal.SIGTERM)
+                assert await agent.wait() == 0
+            assert agent.log.count("to have that:") == 1
+            assert f"keep --data-dir {tmp_path}" in agent.log
+
+    run(scenario)
+
+
+def test_an_owner_at_a_terminal_may_have_it_kept(tmp_path: Path) -> None:
+    """The question, on a real terminal. In this PATH there is no keeper, which is said before it joins."""
+    import pty
+
+    leader, follower = pty.openpty()
+    environ = {"HOME": str(tmp_path), "PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    flags = ("--join", "127.0.0.1:1", "--token", "t", "--data-dir", str(tmp_path / "data"))
+    process = subprocess.Popen(
+        [*COMMAND, *flags], stdin=follower, stdout=follower, stderr=follower, env=environ
+    )
+    os.close(follower)
+    os.write(leader, b"y\n")
+    assert process.wait(30) == 1
+    said = os.read(leader, 4096).decode()
+    os.close(leader)
+    assert "[y/N]" in said
+    assert "neither a systemd" in said

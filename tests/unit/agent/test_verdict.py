@@ -5,7 +5,15 @@ from retire_cluster.agent.errors import ExitCode
 from retire_cluster.agent.verdict import Verdict, judge
 from retire_cluster.protocol.messages import GOODBYE_CODES, Goodbye
 
-FINAL = {"bad_token": 3, "bad_secret": 3, "revoked": 4, "device_id_taken": 5, "too_old": 6, "cloned": 7}
+FINAL = {
+    "bad_token": 3,
+    "bad_secret": 3,
+    "revoked": 4,
+    "device_id_taken": 5,
+    "too_old": 6,
+    "cloned": 7,
+    "left": 0,
+}
 
 
 @pytest.mark.parametrize("code", GOODBYE_CODES)
@@ -13,7 +21,7 @@ def test_every_goodbye_has_a_verdict_with_the_gateways_reason(code: str) -> None
     verdict = judge(Goodbye(code=code, reason="because"), Timing())  # type: ignore[arg-type]
     assert verdict.exit_code == FINAL.get(code)
     assert verdict.reason.endswith("(because)")
-    assert verdict.forget is (code in ("revoked", "unknown_device"))
+    assert verdict.forget is (code in ("revoked", "unknown_device", "left"))
 
 
 def test_an_agent_that_was_replaced_comes_back_late() -> None:

@@ -14,7 +14,7 @@ from retire_cluster.protocol.states import Role
 SERVERS: dict[str, Parser] = {"api": api._parser(), "gateway": gateway._parser()}
 CHECKS = {"api": api._check, "gateway": gateway._check}
 # One-shot actions: they say what this very call is for, and would be a trap in an environment.
-ONE_SHOT = {"--help", "--version", "--test"}
+ONE_SHOT = {"--help", "--version", "--test", "--undo", "--leave", "--force", "--json"}
 # Read by the settings, for every process, not only for the command: flag -> (variable, its text, the flag's
 # arguments, what the settings find then).
 BY_SETTINGS = {
@@ -68,6 +68,7 @@ AGENT: dict[str, tuple[str, str, object, list[str], object, str]] = {
     "--slots": ("SLOTS", "3", 3, ["--slots", "4"], 4, "slots"),
     "--max-memory-gb": ("MAX_MEMORY_GB", "1", 1024, ["--max-memory-gb", "2"], 2048, "max_memory_mb"),
     "--data-dir": ("DATA_DIR", "/d1", Path("/d1"), ["--data-dir", "/d2"], Path("/d2"), "data_dir"),
+    "--keeper": ("KEEPER", "cron", "cron", ["--keeper", "systemd"], "systemd", "keeper"),
     "--ca": ("CA", "one", "one", ["--ca", "two"], "two", "ca_file"),
     "--insecure-plain": ("INSECURE_PLAIN", "yes", True, ["--insecure-plain"], True, "insecure_plain"),
     "--rejoin": ("REJOIN", "1", True, ["--rejoin"], True, "rejoin"),
@@ -140,7 +141,7 @@ def agent(flag: str, argv: list[str], text: str) -> object:
     found = worker.build_parser().parse_args(argv)
     if field == "debug":  # the log is set up before there is a configuration
         return worker._Options(found, environ).is_set(field)
-    if field == "log_file":
+    if field in ("log_file", "keeper"):
         return worker._Options(found, environ).get(field, str)
     return getattr(worker.build_config(found, environ), field)
 

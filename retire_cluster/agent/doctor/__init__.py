@@ -1,0 +1,1 @@
+"""`doctor`: what is wrong on this device, and the fix. Facts are gathered once; each check judges them, pure."""

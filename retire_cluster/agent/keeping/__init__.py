@@ -1,0 +1,1 @@
+"""Keeps the agent running without its terminal: a systemd user unit, cron, or Termux:Boot."""
