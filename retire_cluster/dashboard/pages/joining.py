@@ -50,8 +50,7 @@ def make_token(request: HttpRequest) -> HttpResponse:
         preset=new.preset,
         actor=permissions.staff_actor(request),
     )
-    command = joining.command(joining.as_device_needs_it(text), reached_as=host_name(request.get_host()))
-    return _page(request, row, command=command, picture=qr_code(command))
+    return _page(request, row, text=joining.as_device_needs_it(text))
 
 
 def qr_code(text: str) -> SafeString:
@@ -73,11 +72,14 @@ def _page(
     request: HttpRequest,
     token: JoinToken | None,
     *,
-    command: str = "",
-    picture: str = "",
+    text: str = "",
     problems: list[tuple[str, str]] | None = None,
     status: int = 200,
 ) -> HttpResponse:
+    """`text` is a new token, to be shown this once."""
+    reached_as = host_name(request.get_host())
+    # Most shells keep a line that begins with a blank out of their history.
+    command = f" {joining.command(text or PLACEHOLDER, reached_as=reached_as)}"
     return show(
         request,
         "dashboard/add_device.html",
@@ -86,10 +88,11 @@ def _page(
         status=status,
         refresh=f"{request.path.removesuffix('token/')}?token={token.pk if token else ''}",
         token=token,
+        is_new=bool(text),
         command=command,
-        picture=picture,
-        placeholder=joining.command(PLACEHOLDER, reached_as=host_name(request.get_host())),
+        picture=qr_code(command) if text else "",
         install=INSTALL,
+        installed_command=joining.installed_command(text or PLACEHOLDER, reached_as=reached_as),
         problems=problems or [],
         given=request.POST,
         arrivals=_arrivals(token) if token else [],
