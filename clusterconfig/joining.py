@@ -47,9 +47,7 @@ def command_at(gateway: Listener, token: str) -> str:
     """The line for a gateway of this process."""
     host = lan_address() if gateway.host in ("0.0.0.0", "::") else gateway.host  # noqa: S104 compared only
     digest = zipapp.archive().sha256
-    return join_line(
-        _address(host, gateway.port), tls=gateway.tls is not None, sha256=digest, token=token
-    )
+    return join_line(_address(host, gateway.port), tls=gateway.tls is not None, sha256=digest, token=token)
 
 
 def _line(host: str, link: str, token: str = "") -> str:

@@ -3,10 +3,10 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 
+from retire_cluster import zipapp
 from retire_cluster.api.views import IndexView, UnknownPathView
 from retire_cluster.dashboard.pages.home import favicon
 from retire_cluster.live.views import LiveView
-from retire_cluster import zipapp
 from retire_cluster.openapi import DocumentView, RedocView, SwaggerView
 from retire_cluster.ops.metrics import MetricsView
 from retire_cluster.ops.views import agent_view, health_view

@@ -1,7 +1,7 @@
 """The line that makes a machine a device: it needs python3 and a POSIX shell, and nothing else.
 
-The agent is fetched from the gateway, compared with the hash in the line, and only then run. So the certificate need
-not be verified here; the agent does that itself, by the token, before it says anything secret.
+The agent is fetched from the gateway, compared with the hash in the line, and only then run. So the certificate
+need not be verified here; the agent does that itself, by the token, before it says anything secret.
 """
 
 import shlex
@@ -11,8 +11,8 @@ from retire_cluster.zipapp import NAME
 TOKEN_VARIABLE = "RETIRE_CLUSTER_JOIN_TOKEN"  # noqa: S105 where the token is, not the token
 MOST_BYTES = "1<<24"  # that are read from whoever answers
 MISMATCH = (
-    "what came is not the agent this line names: cut short, changed on the way, or the server is of another version "
-    "now; copy the line anew from its page Add a device"
+    "what came is not the agent this line names: cut short, changed on the way, or the server is of another "
+    "version now; copy the line anew from its page Add a device"
 )
 # It goes between single quotes, so it holds none. Isolated (-I): no module beside it is taken for the library's.
 _CODE = (

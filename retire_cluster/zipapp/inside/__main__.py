@@ -2,7 +2,7 @@
 
 import sys
 
-if sys.version_info[:2] < (3, 11):
+if sys.version_info[:2] < (3, 11):  # noqa: UP036 this is where an older one is told
     sys.exit(
         "The agent needs Python 3.11 or newer; this is "
         + sys.version.split()[0]

@@ -1,7 +1,7 @@
 """What a join line runs once the archive has the hash it names: keeps the archive and starts the agent from it.
 
-It runs in the process of the line, where `b` is the archive and sys.argv[1:] are the agent's options. Old versions of
-Python have to get through it, to be told by the agent that they are too old.
+It runs in the process of the line, where `b` is the archive and sys.argv[1:] are the agent's options. Old versions
+of Python have to get through it, to be told by the agent that they are too old.
 """
 
 import hashlib
@@ -44,7 +44,8 @@ def start(content: bytes) -> None:
     options = sys.argv[1:]
     file = keep(content, data_dir(options))
     again = " ".join(map(shlex.quote, ["python3", file, *options]))
-    print("The agent is kept on this device; it starts again with: " + again, file=sys.stderr, flush=True)
+    if sys.version_info[:2] >= (3, 11):  # noqa: UP036 else the agent only says that it needs a newer one
+        print("The agent is kept on this device; it starts again with: " + again, file=sys.stderr, flush=True)
     os.execv(sys.executable, [sys.executable, file, *options])  # noqa: S606 no shell is wanted
 
 
