@@ -26,6 +26,7 @@ IN, NO_KEY, FORBIDDEN = "in", 401, 403
 TABLE = {
     ("GET", "health"): "open",
     ("GET", "favicon.ico"): "open",
+    ("GET", "agent.pyz"): "open",
     ("GET", ""): "page",
     ("GET", "devices"): "page",
     ("GET", "devices/{}"): "page",

@@ -76,7 +76,8 @@ def test_health_is_only_read(api: Api) -> None:
 def test_the_first_page_of_an_empty_cluster_teaches_both_first_steps(client: Client) -> None:
     page = client.get("/", headers={**HTML, "Host": "192.168.1.5:8081"}).content.decode()
 
-    assert "retire-cluster-worker --join 192.168.1.5:8080 --token TOKEN" in page
+    assert "RETIRE_CLUSTER_JOIN_TOKEN=TOKEN python3 -Ic " in page
+    assert " --join 192.168.1.5:8080</code>" in page
     assert "curl -X POST http://192.168.1.5:8081/api/v1/tasks" in page
     assert "rcj1_" not in page
 

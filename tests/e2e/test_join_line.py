@@ -20,8 +20,9 @@ from retire_cluster.gateway.certificate import ensure
 from retire_cluster.protocol.messages import PROTOCOL_VERSION
 from retire_cluster.zipapp.line import MISMATCH, join_line
 from tests.e2e import cluster as processes
-from tests.e2e.cluster import Cluster, free_port, running, token_in, until
+from tests.e2e.cluster import Cluster, Process, clean_environment, free_port, running, token_in, until
 from tests.e2e.newcomer import Newcomer, arguments_of_all, bare_python_knows
+from tests.e2e.relaying import relay
 
 HANDLERS = """
 from retire_cluster.agent import handler
@@ -190,6 +191,40 @@ def test_the_line_of_a_gateway_on_loopback_works_on_this_machine(tmp_path: Path,
         newcomer.paste(f"{printed_line(cluster)} --device-id near")
         cluster.online("near")
         assert cluster.ended(cluster.submit("echo"))["assigned_device_id"] == "near"
+
+
+# --- where the agent is served --------------------------------------------------------------------------------
+
+
+def test_every_door_serves_the_same_agent(cluster: Cluster, tmp_path: Path) -> None:
+    port = free_port()
+    gunicorn = Process(
+        tmp_path / "gunicorn.log",
+        "gunicorn",
+        *("-b", f"127.0.0.1:{port}", "retire_cluster.api.wsgi:app"),
+        environment={**clean_environment(), "RETIRE_CLUSTER_DATA_DIR": str(cluster.data_dir)},
+    )
+    pin = (cluster.data_dir / "join-token").read_text().strip().rpartition("_")[2]
+    try:
+        with relay(tmp_path / "relay", cluster.gateway_port, "--cluster-pin", pin) as relayed:
+            doors = [
+                f"http://127.0.0.1:{cluster.port}",
+                f"https://127.0.0.1:{cluster.gateway_port}",
+                f"http://127.0.0.1:{relayed.port}",
+                f"http://127.0.0.1:{port}",
+            ]
+            with httpx.Client(verify=False, timeout=30) as client:
+                until(lambda: client.get(f"{doors[-1]}/agent.pyz").status_code == 200, "gunicorn")
+                for door in doors:
+                    answer = client.get(f"{door}/agent.pyz")
+                    assert _sha256(answer.content) == zipapp.archive().sha256, door
+                    assert answer.headers["etag"] == f'"{zipapp.archive().sha256}"'
+                    known = {"If-None-Match": answer.headers["etag"]}
+                    assert client.get(f"{door}/agent.pyz", headers=known).status_code == 304, door
+                    head = client.head(f"{door}/agent.pyz")
+                    assert (head.content, head.headers["content-length"]) == (b"", str(len(answer.content)))
+    finally:
+        gunicorn.kill()
 
 
 # --- what goes wrong is one sentence --------------------------------------------------------------------------
