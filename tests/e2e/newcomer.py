@@ -58,7 +58,7 @@ class Newcomer:
 
 def bare_python_knows(module: str, newcomer: Newcomer) -> bool:
     """Whether its Python can import it."""
-    command = [newcomer.python / "bin" / "python3", "-c", f"import {module}"]
+    command = [str(newcomer.python / "bin" / "python3"), "-c", f"import {module}"]
     environment = {"HOME": str(newcomer.home)}
     done = subprocess.run(command, env=environment, cwd=newcomer.home, capture_output=True, check=False)
     return done.returncode == 0

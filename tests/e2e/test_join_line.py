@@ -81,12 +81,13 @@ def test_the_printed_line_makes_a_machine_with_only_python_a_device_that_runs_ev
     newcomer.paste(f"{line} --device-id bare --tags bare --handlers shouting.py --allow-private-http")
     cluster.online("bare")
     health = f"http://127.0.0.1:{cluster.port}/health"
-    for task_type, payload, expected in [
+    cases: list[tuple[str, dict[str, Any], Any]] = [
         ("echo", {"a": 1}, {"echo": {"a": 1}}),
         ("sleep", {"duration": 0.01}, {"slept_for": 0.01}),
         ("python_eval", {"expression": "6 * 7"}, {"result": 42, "expression": "6 * 7"}),
         ("shout", {"text": "ho"}, "HO"),
-    ]:
+    ]
+    for task_type, payload, expected in cases:
         ended = run_on(cluster, "bare", task_type, payload)
         assert (ended["status"], ended["result"]) == ("success", expected), ended
     shell = run_on(cluster, "bare", "command", {"command": "echo from $HOME; echo more >&2"})
