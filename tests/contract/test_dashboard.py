@@ -541,7 +541,7 @@ def test_a_token_is_shown_once_with_its_command_and_a_picture(staff: Client) -> 
     assert command[1].startswith(f" RETIRE_CLUSTER_JOIN_TOKEN=rcj1_{token.pk}_")
     assert f"--token rcj1_{token.pk}_" in page, "for those who install the agent with pip"
     assert (token.name, token.max_uses, token.tags) == ("phones", 2, ["old"])
-    assert 'class="qr"' in page
+    assert re.search(r'<svg viewBox="[^"]+" class="qr">', page), "it shrinks, and is never cut off"
     assert 'style="' not in page
     assert "rcj1_" not in html(staff, f"/add-device/?token={token.pk}")
     assert "waiting" in html(staff, f"/add-device/?token={token.pk}")

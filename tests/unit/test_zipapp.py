@@ -122,6 +122,20 @@ def test_it_runs_on_a_python_without_packages_and_takes_the_agent_s_options(agen
     assert (refused.returncode, "--join" in refused.stderr) == (2, True)
 
 
+def test_it_is_not_searched_for_an_owner_s_handlers(agent: Path, tmp_path: Path) -> None:
+    """That would start a process at each start of the agent."""
+    look = "from retire_cluster.agent.execution.custom import Modules; print(Modules([]).may_be_any())"
+    other = tmp_path / "other.zip"
+    other.write_bytes(zipapp.pack({"a.py": b""}))
+
+    def found(*archives: Path) -> str:
+        path = f"import sys; sys.path[:0] = {[str(archive) for archive in archives]!r}; "
+        return bare("-c", path + look).stdout.strip()
+
+    assert found(agent) == "False"
+    assert found(agent, other) == "True"
+
+
 def test_an_old_python_is_told_so_in_one_sentence(tmp_path: Path) -> None:
     """What comes before the sentence has to be understood by it: nothing newer than Python 3.7 knows."""
     files = zipapp.files()

@@ -56,7 +56,9 @@ def make_token(request: HttpRequest) -> HttpResponse:
 def qr_code(text: str) -> SafeString:
     """The text as a picture for a phone's camera: SVG without any style, drawn from our own text."""
     code = segno.make(text, error="m", micro=False)
-    return mark_safe(code.svg_inline(scale=4, border=2, dark="#000", light="#fff", svgclass="qr"))  # noqa: S308
+    # Without a size of its own it shrinks where there is little room; with one it would be cut off.
+    drawn = code.svg_inline(scale=4, dark="#000", light="#fff", svgclass="qr", omitsize=True)
+    return mark_safe(drawn)  # noqa: S308
 
 
 def steps(device: Device) -> list[tuple[str, bool]]:
