@@ -83,8 +83,10 @@ def _sources() -> Iterator[Path]:
 
 def _licences() -> dict[str, bytes]:
     """The terms of both: whoever passes the file on passes them on."""
-    # In a checkout the licence stands beside the package, in a wheel within it.
-    ours = next(place for place in (_PACKAGE, _PACKAGE.parent) if (place / "LICENSE").is_file())
     theirs = [file for file in metadata.files("websockets") or () if file.name.startswith("LICENSE")]
     found = {f"websockets/{file.name}": file.read_binary() for file in theirs}
-    return {"LICENSE": (ours / "LICENSE").read_bytes(), **found}
+    # In a wheel ours stands within the package, in a checkout beside it.
+    for ours in (_PACKAGE.parent / "LICENSE", _PACKAGE / "LICENSE"):
+        if ours.is_file():
+            found["LICENSE"] = ours.read_bytes()
+    return found

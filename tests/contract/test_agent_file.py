@@ -42,5 +42,8 @@ def test_it_is_only_read(api: Api) -> None:
     assert api.post("/agent.pyz").status_code == 405
 
 
-def test_a_page_elsewhere_cannot_have_it_under_its_own_name(api: Api) -> None:
-    assert api.get("/agent.pyz", headers={"Host": "evil.example"}).status_code == 400
+def test_it_is_served_under_whatever_name_a_device_knows_the_gateway_by(api: Api) -> None:
+    elsewhere = {"Host": "nuc.fritz.box:8080"}
+
+    assert api.get("/agent.pyz", headers=elsewhere).content == zipapp.archive().content
+    assert api.get("/health", headers=elsewhere).status_code == 400

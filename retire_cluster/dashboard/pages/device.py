@@ -17,8 +17,8 @@ from devices.models import Device
 from retire_cluster import __version__, db
 from retire_cluster.dashboard import access, filtering, fleet, pictures, words
 from retire_cluster.dashboard.access import Refusal, action, page
+from retire_cluster.dashboard.pages.joining import reached_as
 from retire_cluster.dashboard.shell import show
-from retire_cluster.hosts import host_name
 from tasks import history
 from tasks.models import Attempt
 
@@ -91,7 +91,7 @@ def _update_command(request: HttpRequest, row: Device) -> str:
     """The line that gives it this server's agent; empty where it has that."""
     if row.agent_version == __version__:
         return ""
-    return joining.update_command(reached_as=host_name(request.get_host()))
+    return joining.update_command(reached_as=reached_as(request))
 
 
 def _charts(samples: Any, now: datetime) -> list[dict[str, Any]]:

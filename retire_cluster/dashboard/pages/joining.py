@@ -13,7 +13,7 @@ from devices.models import Device
 from retire_cluster import db
 from retire_cluster.dashboard.access import action, page
 from retire_cluster.dashboard.shell import show
-from retire_cluster.hosts import host_name
+from retire_cluster.hosts import RELAY, host_name
 
 PLACEHOLDER = "TOKEN"
 SHOWN = 20  # devices of one token
@@ -53,6 +53,11 @@ def make_token(request: HttpRequest) -> HttpResponse:
     return _page(request, row, text=joining.as_device_needs_it(text))
 
 
+def reached_as(request: HttpRequest) -> str:
+    """The name by which the visitor reached the gateway's machine; "" where a relay stood in between."""
+    return "" if RELAY in request.headers.get("Via", "") else host_name(request.get_host())
+
+
 def qr_code(text: str) -> SafeString:
     """The text as a picture for a phone's camera: SVG without any style, drawn from our own text."""
     code = segno.make(text, error="m", micro=False)
@@ -79,9 +84,9 @@ def _page(
     status: int = 200,
 ) -> HttpResponse:
     """`text` is a new token, to be shown this once."""
-    reached_as = host_name(request.get_host())
+    host = reached_as(request)
     # Most shells keep a line that begins with a blank out of their history.
-    command = f" {joining.command(text or PLACEHOLDER, reached_as=reached_as)}"
+    command = f" {joining.command(text or PLACEHOLDER, reached_as=host)}"
     return show(
         request,
         "dashboard/add_device.html",
@@ -94,7 +99,7 @@ def _page(
         command=command,
         picture=qr_code(command) if text else "",
         install=INSTALL,
-        installed_command=joining.installed_command(text or PLACEHOLDER, reached_as=reached_as),
+        installed_command=joining.installed_command(text or PLACEHOLDER, reached_as=host),
         problems=problems or [],
         given=request.POST,
         arrivals=_arrivals(token) if token else [],
