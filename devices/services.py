@@ -115,7 +115,7 @@ def _register(
     gateway_id: UUID,
     now: datetime,
 ) -> Registration:
-    _check_version(message)
+    _check_version(message, device)
     is_known, secret = device is not None, None
     if device is not None and _proved(device, message):
         _check_link(device, message, address=address, now=now)
@@ -306,13 +306,17 @@ def offered_task_types() -> set[str]:
     return offered
 
 
-def _check_version(message: Register) -> None:
-    if message.protocol != PROTOCOL_VERSION:
-        side = "agent" if message.protocol < PROTOCOL_VERSION else "server"
-        raise Refused(
-            "too_old",
-            f"the agent speaks protocol {message.protocol}, the server {PROTOCOL_VERSION}; update the {side}",
-        )
+def _check_version(message: Register, device: Device | None) -> None:
+    """Raises Refused; a known device that stays away for this shows the reason."""
+    if message.protocol == PROTOCOL_VERSION:
+        return
+    side = "agent" if message.protocol < PROTOCOL_VERSION else "server"
+    reason = f"the agent speaks protocol {message.protocol}, the server {PROTOCOL_VERSION}; update the {side}"
+    if device is not None and message.secret is not None and matches(message.secret, device.secret_digest):
+        away = Device.objects.members().filter(id=device.id, online=False)
+        if away.exclude(status_reason=reason).update(status_reason=reason):
+            tales.changed(device.id, refused=reason)
+    raise Refused("too_old", reason)
 
 
 def _proved(device: Device, message: Register) -> bool:

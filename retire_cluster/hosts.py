@@ -7,6 +7,7 @@ from functools import cache, lru_cache
 
 from django.http.request import split_domain_port, validate_host
 
+RELAY = "retire-cluster-relay"  # what a relay calls itself in Via
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 

@@ -1,9 +1,7 @@
 """From flags to a running shape: what is bound, made ready, printed."""
 
 import argparse
-import shutil
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 from django.conf import settings
 from django.utils import timezone
 
-from clusterconfig import keys, permissions, signin, tokens
+from clusterconfig import joining, keys, permissions, signin, tokens
 from retire_cluster import db, env, hello, startup, tls
 from retire_cluster.agent.identity import new_device_id
 from retire_cluster.embedded import Shape
@@ -22,7 +20,6 @@ from retire_cluster.listeners import (
     gateway_answers,
     is_loopback,
     is_this_machine,
-    lan_address,
 )
 
 GATEWAY_LOCK = "gateway.lock"
@@ -173,13 +170,9 @@ def _gateway_lines(arguments: argparse.Namespace, gateway: Listener | None, toke
         if db.is_sqlite() and not settings.REDIS_URL:
             lines.append("            both share the SQLite file: changes cross within 1-2 s")
         return lines
-    worker = shutil.which("retire-cluster-worker") or str(
-        Path(sys.executable).parent / "retire-cluster-worker"
-    )
-    host = lan_address() if gateway.host in ("0.0.0.0", "::") else gateway.host  # noqa: S104 compared only
     lines = [
-        "Join        a device (this command, in a shell on it):",
-        f"            {worker} --join {host}:{gateway.port} --token {token}",
+        "Join        a device that has python3 (this line, in a shell on it):",
+        f"            {joining.command_at(gateway, token)}",
     ]
     if gateway.loopback:
         lines.append("            only this machine can join; for others start with --host 0.0.0.0")

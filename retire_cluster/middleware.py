@@ -14,7 +14,7 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse
 from rest_framework.response import Response
 
-from retire_cluster import fallback, hosts, logs
+from retire_cluster import fallback, hosts, logs, zipapp
 from retire_cluster.api import bodies, client, traffic
 from retire_cluster.api.envelope import REQUEST_ID
 from retire_cluster.api.errors import ErrorCode, Failure
@@ -131,6 +131,10 @@ class ForwardedProtoMiddleware:
         return response
 
 
+# Public code: a device fetches it under whatever name it knows its gateway by, which no agent ever had to be ours.
+FOR_ANY_HOST = frozenset({f"/{zipapp.NAME}"})
+
+
 class HostMiddleware:
     """Refuses requests for names that are not ours: a page elsewhere must not reach us by renaming itself."""
 
@@ -139,7 +143,7 @@ class HostMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         host = request.META.get("HTTP_HOST") or request.META.get("SERVER_NAME", "")
-        if hosts.is_allowed(host, settings.EXTRA_ALLOWED_HOSTS):
+        if request.path in FOR_ANY_HOST or hosts.is_allowed(host, settings.EXTRA_ALLOWED_HOSTS):
             response: HttpResponse = self._get_response(request)
             return response
         reason = "this host name is not allowed; add it to RETIRE_CLUSTER_ALLOWED_HOSTS on the server"

@@ -3,17 +3,19 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 
+from retire_cluster import zipapp
 from retire_cluster.api.views import IndexView, UnknownPathView
 from retire_cluster.dashboard.pages.home import favicon
 from retire_cluster.live.views import LiveView
 from retire_cluster.openapi import DocumentView, RedocView, SwaggerView
 from retire_cluster.ops.metrics import MetricsView
-from retire_cluster.ops.views import health_view
+from retire_cluster.ops.views import agent_view, health_view
 
 urlpatterns = [
     path("", include("retire_cluster.dashboard.urls")),
     # Browsers ask for it on pages that name no icon: the admin's, the browsable API's.
     path("favicon.ico", favicon),
+    path(zipapp.NAME, agent_view, name="agent"),
     re_path(r"^health/?$", health_view, name="health"),
     re_path(r"^metrics/?$", MetricsView.as_view(), name="metrics"),
     re_path(r"^ws/?$", LiveView.as_view(), name="ws"),

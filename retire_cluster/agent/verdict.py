@@ -21,7 +21,8 @@ _ADVICE = {
     "and join anew with --token",
     "revoked": "an operator removed this device; it comes back only with --rejoin and a token",
     "device_id_taken": "another device has this id; choose one with --device-id",
-    "too_old": "agent and gateway are too far apart; install the same version on both",
+    "too_old": "agent and gateway do not understand each other; run the server's join line on this device, "
+    "as its pages show it: it fetches the agent that fits",
     "left": "this device is no longer part of the cluster",
     "unknown_device": "the gateway does not know this device any more",
     "full": "the gateway has no room for more devices",

@@ -61,9 +61,8 @@ def _of(card: Card) -> Iterator[Note]:
         yield Note("warn", name, "is paused", card.device.paused_reason, link, "Open")
     yield from _of_its_health(card, name, link)
     if card.device.agent_version != __version__:
-        reason = (
-            f"its agent is {card.device.agent_version or 'of an unknown version'}, the server {__version__}"
-        )
+        known = card.device.agent_version or "of an unknown version"
+        reason = f"its agent is {known}, the server {__version__}; its page has the line that updates it"
         yield Note("warn", name, "runs another version", reason, link, "Open")
 
 

@@ -98,6 +98,8 @@ def _task(words: str) -> Callable[[Mapping[str, Any]], str]:
 
 def _changed(data: Mapping[str, Any]) -> str:
     name = data["device_id"]
+    if data.get("refused"):
+        return f"{name} was refused: {data['refused']}"
     if data.get("draining"):
         return f"{name} is drained: {data.get('cordon_reason') or 'no reason given'}"
     if data.get("cordoned"):

@@ -3,12 +3,14 @@
 from datetime import UTC, datetime
 
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import condition, require_safe
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from clusterconfig.permissions import NeedsKey
 from devices.models import Device
+from retire_cluster import zipapp
 from retire_cluster.api import envelope
 from retire_cluster.api.errors import ErrorCode, Failure
 from retire_cluster.ops import cluster, health, services
@@ -30,6 +32,21 @@ def health_view(request: HttpRequest) -> HttpResponse:
     }
     status = 503 if state.status == services.UNHEALTHY else 200
     return HttpResponse(envelope.dumps(body), content_type="application/json", status=status)
+
+
+def _agent_etag(request: HttpRequest) -> str:
+    return f'"{zipapp.archive().sha256}"'
+
+
+@require_safe
+@condition(etag_func=_agent_etag)
+def agent_view(request: HttpRequest) -> HttpResponse:
+    """The agent as one file, for join lines. It is public code: no key, and no query, so it needs no database."""
+    headers = {
+        "Cache-Control": "no-cache",  # another version has the same address
+        "Content-Disposition": f'attachment; filename="{zipapp.NAME}"',
+    }
+    return HttpResponse(zipapp.archive().content, content_type="application/zip", headers=headers)
 
 
 class ClusterStatusView(APIView):

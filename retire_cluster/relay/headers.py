@@ -7,6 +7,8 @@ gateway compares it with `Origin` as it always does; where the two sides differ 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from retire_cluster.hosts import RELAY
+
 Headers = list[tuple[bytes, bytes]]
 
 HOP_BY_HOP = frozenset(
@@ -25,7 +27,7 @@ HOP_BY_HOP = frozenset(
 # Said anew by the relay, or answered by it.
 OWN = frozenset({b"content-length", b"expect", b"host", b"origin", b"referer", b"via", b"x-request-id"})
 PROVENANCE = (b"forwarded", b"x-forwarded", b"x-real-ip")  # and all that begin so
-VIA = b"1.1 retire-cluster-relay"
+VIA = f"1.1 {RELAY}".encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ IN, NO_KEY, FORBIDDEN = "in", 401, 403
 TABLE = {
     ("GET", "health"): "open",
     ("GET", "favicon.ico"): "open",
+    ("GET", "agent.pyz"): "open",
     ("GET", ""): "page",
     ("GET", "devices"): "page",
     ("GET", "devices/{}"): "page",
@@ -278,4 +279,9 @@ def test_auth_all_closes_everything_but_health_and_the_way_in(callers: dict[str,
     forms = [form for path, _ in routes() for form in (path, f"{path}/")]
     statuses = {form: _call(callers["nobody"], "GET", form) for form in forms}
 
-    assert {form for form, status in statuses.items() if status < 300} == {"health", "health/", "sign-in/"}
+    assert {form for form, status in statuses.items() if status < 300} == {
+        "health",
+        "health/",
+        "sign-in/",
+        "agent.pyz",
+    }

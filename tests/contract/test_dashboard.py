@@ -193,6 +193,19 @@ def test_what_is_not_there_is_a_page_that_says_so(staff: Client) -> None:
     assert staff.get("/nothing").status_code == 404
 
 
+def test_a_device_of_another_version_shows_the_line_that_updates_it() -> None:
+    make_device("old", agent_version="0.0.1")
+    make_device("new", agent_version=__version__)
+
+    page = html(visitor(), "/devices/old/")
+    line = re.search(r'<code id="update">(.*?)</code>', page)
+
+    assert f"Its agent is 0.0.1, this server's is {__version__}." in page
+    assert line
+    assert unescape(line[1]).startswith("python3 -Ic '")
+    assert "Another version" not in html(visitor(), "/devices/new/")
+
+
 # --- the overview ---------------------------------------------------------------------------------------------
 
 
@@ -525,9 +538,10 @@ def test_a_token_is_shown_once_with_its_command_and_a_picture(staff: Client) -> 
 
     token = JoinToken.objects.get()
     assert command
-    assert f"rcj1_{token.pk}_" in command[1]
+    assert command[1].startswith(f" RETIRE_CLUSTER_JOIN_TOKEN=rcj1_{token.pk}_")
+    assert f"--token rcj1_{token.pk}_" in page, "for those who install the agent with pip"
     assert (token.name, token.max_uses, token.tags) == ("phones", 2, ["old"])
-    assert 'class="qr"' in page
+    assert re.search(r'<svg viewBox="[^"]+" class="qr">', page), "it shrinks, and is never cut off"
     assert 'style="' not in page
     assert "rcj1_" not in html(staff, f"/add-device/?token={token.pk}")
     assert "waiting" in html(staff, f"/add-device/?token={token.pk}")

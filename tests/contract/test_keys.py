@@ -1,6 +1,7 @@
 """API keys and join tokens over REST: made once, shown once, narrowed, revoked, on record."""
 
 import json
+import shlex
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from django.utils import timezone
 from clusterconfig import tokens
 from clusterconfig.keys import Scope
 from clusterconfig.models import ApiKey, AuditEntry, JoinToken
+from retire_cluster import zipapp
 from retire_cluster.credentials import digest
 from tests.contract.conftest import Api
 from tests.factories import make_task
@@ -248,7 +250,11 @@ def test_a_new_join_token_comes_with_the_command_to_run(admin: Api, settings: An
 
     assert answer.status_code == 201
     assert made["token"].endswith("_" + link)
-    assert made["join_command"] == f"retire-cluster-worker --join 192.0.2.7:8080 --token {made['token']}"
+    line = shlex.split(made["join_command"])
+    assert line[0] == f"RETIRE_CLUSTER_JOIN_TOKEN={made['token']}"
+    assert (line[1:3], line[-2:]) == (["python3", "-Ic"], ["--join", "192.0.2.7:8080"])
+    assert zipapp.archive().sha256 in line[3]
+    assert "HTTPSConnection" in line[3], "the token's link says that the gateway speaks TLS"
     row = tokens.redeem(made["token"], now=timezone.now())
     assert row is not None
     assert (row.pk, row.role, row.tags, row.max_slots) == (made["id"], "mobile", ["attic"], 1)
@@ -259,7 +265,27 @@ def test_a_gateway_on_loopback_is_joined_from_this_machine(admin: Api, settings:
 
     made = admin.post("join-tokens", {"name": "here"}).json()["data"]
 
-    assert "--join 127.0.0.1:8099 " in made["join_command"]
+    assert made["join_command"].endswith(" --join 127.0.0.1:8099")
+    assert "HTTPConnection" in made["join_command"]
+
+
+@pytest.mark.parametrize(
+    ("host", "link", "connection"),
+    [
+        ("192.0.2.7", "", "HTTPSConnection"),
+        ("192.0.2.7", "plain", "HTTPConnection"),
+        ("localhost", "", "HTTPConnection"),
+    ],
+)
+def test_the_join_line_fetches_the_agent_as_the_gateway_speaks(
+    admin: Api, settings: Any, tmp_path: Path, host: str, link: str, connection: str
+) -> None:
+    settings.DATA_DIR, settings.CLUSTER_HOST = tmp_path, host
+    tokens.local_token(tmp_path, link=link, now=timezone.now())
+
+    made = admin.post("join-tokens", {"name": "one"}).json()["data"]["join_command"]
+
+    assert f"c=h.{connection}(" in made
 
 
 def test_a_join_token_is_used_up_and_revoked(admin: Api) -> None:

@@ -17,6 +17,7 @@ from clusterconfig.keys import Scope, create
 from clusterconfig.models import ApiKey, JoinToken
 from devices.models import Gateway
 from retire_cluster import ops
+from retire_cluster.relay.headers import VIA
 from tests.contract.conftest import Api
 from tests.factories import START, make_attempt, make_device, make_finished_task, make_task
 
@@ -76,8 +77,13 @@ def test_health_is_only_read(api: Api) -> None:
 def test_the_first_page_of_an_empty_cluster_teaches_both_first_steps(client: Client) -> None:
     page = client.get("/", headers={**HTML, "Host": "192.168.1.5:8081"}).content.decode()
 
-    assert "retire-cluster-worker --join 192.168.1.5:8080 --token TOKEN" in page
+    assert "RETIRE_CLUSTER_JOIN_TOKEN=TOKEN python3 -Ic " in page
+    assert " --join 192.168.1.5:8080</code>" in page
     assert "curl -X POST http://192.168.1.5:8081/api/v1/tasks" in page
+    through_a_relay = {**HTML, "Host": "192.168.1.5:8081", "Via": VIA.decode()}
+    relayed = client.get("/", headers=through_a_relay).content.decode()
+    assert "--join" in relayed
+    assert "--join 192.168.1.5" not in relayed, "devices join at the gateway, not at the relay"
     assert "rcj1_" not in page
 
 

@@ -1,8 +1,11 @@
 """Real processes: a server and agents in directories of their own, on ports nobody else has."""
 
 import atexit
+import contextlib
 import os
+import random
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -24,9 +27,12 @@ DATABASE = "retire-cluster.sqlite3"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that is free on every address, below those that outgoing connections are given meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("0.0.0.0", port))
+            return port
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
@@ -218,8 +224,13 @@ def running(directory: Path, *flags: str, first_start: bool = False) -> Iterator
         cluster.stop()
 
 
-def join_command(said: str) -> list[str]:
-    """The words of the join command a server printed."""
-    found = re.search(r"\S+retire-cluster-worker --join .*", said)
+def join_line(said: str) -> str:
+    """The join line a server printed."""
+    found = re.search(r"RETIRE_CLUSTER_JOIN_TOKEN=\S+ python3 .*", said)
     assert found, said
-    return found[0].split()
+    return found[0]
+
+
+def token_in(line: str) -> str:
+    """The token of a join line."""
+    return shlex.split(line)[0].partition("=")[2]

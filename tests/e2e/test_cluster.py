@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import BIN, Cluster, free_port, join_command, running, until
+from tests.e2e.cluster import BIN, Cluster, free_port, join_line, running, token_in, until
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,7 @@ def test_the_first_result_comes_with_the_start(tmp_path: Path) -> None:
 
 
 def test_a_second_device_takes_over_from_one_that_died(cluster: Cluster) -> None:
-    command = join_command(cluster.server.said())
-    token = command[command.index("--token") + 1]
+    token = token_in(join_line(cluster.server.said()))
     second = cluster.join("second", "--tags", "spare", token=token)
     cluster.online("second")
     task = cluster.submit("sleep", {"duration": 3}, requirements={"required_tags": ["spare"]})

@@ -117,6 +117,18 @@ def test_a_wheel_built_from_the_sdist_is_the_same(wheel: Path, tmp_path: Path) -
     assert names(build("wheel", source, tmp_path / "again")) == names(wheel)
 
 
+def test_an_installed_server_serves_the_same_agent_as_its_checkout(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    script = "from retire_cluster import zipapp; print(zipapp.archive().sha256)"
+
+    found = {
+        run(sys.executable, "-P", "-c", script, cwd=tmp_path, PYTHONPATH=str(place))
+        for place in (tmp_path / "installed", ROOT)
+    }
+
+    assert len(found) == 1
+
+
 def test_the_server_install_has_all_it_needs(server: Environment) -> None:
     server.pip("check")
     assert "no issues" in server("retire-cluster-manage", "check")

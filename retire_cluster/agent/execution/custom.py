@@ -14,7 +14,7 @@ from retire_cluster.agent.errors import ConfigError
 from retire_cluster.agent.execution.answer import Lines
 from retire_cluster.agent.execution.capture import Capture, watched
 from retire_cluster.agent.execution.handlers import Handler
-from retire_cluster.agent.execution.processes import Program, child_path, died_of, is_supported, run
+from retire_cluster.agent.execution.processes import Program, child_program, died_of, is_supported, run
 from retire_cluster.agent.execution.work import TaskError, Work
 from retire_cluster.protocol.messages import MAX_RESULT_BYTES
 from retire_cluster.protocol.states import Stream
@@ -53,9 +53,9 @@ class Modules:
 
 
 def _mentions(place: Path) -> bool:
-    """Whether an entry of sys.path needs a closer look. What is no directory, such as an archive, always does."""
+    """Whether an entry of sys.path needs a closer look. An archive always does, but for the one we run from."""
     if not place.is_dir():
-        return place.exists()
+        return place.exists() and place not in Path(__file__).parents
     with contextlib.suppress(OSError):
         return any(GROUP.encode() in file.read_bytes() for file in place.glob(_ENTRY_POINTS))
     return True
@@ -174,7 +174,7 @@ class _Story:
 
 
 def _argv() -> list[str]:
-    return [sys.executable, *_INTERPRETER, child_path("handle")]
+    return [sys.executable, *_INTERPRETER, *child_program("handle")]
 
 
 def _environment() -> dict[str, str]:

@@ -24,6 +24,10 @@ _DRAIN_S = 1.0
 _PATIENCE_S = GRACE_S + 10.0
 _CHILDREN = Path(__file__).parent / "children"
 _INTERPRETER = ("-I", "-S", "-B", "-X", "utf8")
+# Runs a program of ours that stands in the archive the agent was started from, where no interpreter finds a file.
+_FROM_ARCHIVE = (
+    "import sys, zipimport; exec(zipimport.zipimporter(sys.argv.pop(1)).get_code(sys.argv.pop(1)))"
+)
 
 Sink = Callable[[bytes], None]
 
@@ -56,12 +60,14 @@ def is_supported() -> bool:
 
 def child_argv(name: str) -> list[str]:
     """A program of ours as a process without the user's site and environment."""
-    return [sys.executable, *_INTERPRETER, child_path(name)]
+    return [sys.executable, *_INTERPRETER, *child_program(name)]
 
 
-def child_path(name: str) -> str:
-    """The file of a program of ours."""
-    return str(_CHILDREN / f"{name}.py")
+def child_program(name: str) -> list[str]:
+    """What an interpreter is told, after its options, to run a program of ours."""
+    if _CHILDREN.is_dir():
+        return [str(_CHILDREN / f"{name}.py")]
+    return ["-c", _FROM_ARCHIVE, str(_CHILDREN), name]
 
 
 async def run(

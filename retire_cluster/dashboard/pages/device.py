@@ -9,14 +9,15 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from clusterconfig import permissions
+from clusterconfig import joining, permissions
 from clusterconfig.keys import Scope
 from clusterconfig.models import AuditEntry
 from devices import operations, pings, presence
 from devices.models import Device
-from retire_cluster import db
+from retire_cluster import __version__, db
 from retire_cluster.dashboard import access, filtering, fleet, pictures, words
 from retire_cluster.dashboard.access import Refusal, action, page
+from retire_cluster.dashboard.pages.joining import reached_as
 from retire_cluster.dashboard.shell import show
 from tasks import history
 from tasks.models import Attempt
@@ -42,7 +43,7 @@ def device(request: HttpRequest, device_id: str) -> HttpResponse:
     return show(
         request,
         "dashboard/device.html",
-        parts=("actions", "about", "charts", "attempts"),
+        parts=("actions", "about", "version", "charts", "attempts"),
         topics="device,task",
         card=card,
         beats=fleet.beats_of(row, view, now),
@@ -52,6 +53,8 @@ def device(request: HttpRequest, device_id: str) -> HttpResponse:
         ),
         charts=_charts(view.history if view else (), now),
         capabilities=capabilities(row),
+        server_version=__version__,
+        update_command=_update_command(request, row),
         attempts=Attempt.objects.filter(device=row).select_related("task").order_by("-offered_at")[:ATTEMPTS],
         records=_records(request, row.pk),
         drain_hours=(0, 1, 8, 24),
@@ -82,6 +85,13 @@ def capabilities(row: Device) -> list[tuple[str, Any]]:
         ("Address", row.ip_address or None),
         ("Joined", row.registered_at),
     ]
+
+
+def _update_command(request: HttpRequest, row: Device) -> str:
+    """The line that gives it this server's agent; empty where it has that."""
+    if row.agent_version == __version__:
+        return ""
+    return joining.update_command(reached_as=reached_as(request))
 
 
 def _charts(samples: Any, now: datetime) -> list[dict[str, Any]]:

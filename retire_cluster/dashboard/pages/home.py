@@ -14,9 +14,8 @@ from retire_cluster import db
 from retire_cluster.dashboard import attention, fleet, pictures
 from retire_cluster.dashboard.access import page
 from retire_cluster.dashboard.fleet import Card
-from retire_cluster.dashboard.pages.joining import PLACEHOLDER
+from retire_cluster.dashboard.pages.joining import PLACEHOLDER, reached_as
 from retire_cluster.dashboard.shell import show
-from retire_cluster.hosts import host_name
 from tasks import explain, history, statistics
 from tasks.models import Task
 
@@ -52,7 +51,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         more_cards=max(0, len(cards) - CARDS),
         device_count=len(cards),
         member_devices=len(cards),
-        join_command=joining.command(PLACEHOLDER, reached_as=host_name(request.get_host())),
+        join_command=joining.command(PLACEHOLDER, reached_as=reached_as(request)),
         api_root=f"{request.scheme}://{request.get_host()}",
     )
 

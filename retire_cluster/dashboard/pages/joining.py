@@ -13,7 +13,7 @@ from devices.models import Device
 from retire_cluster import db
 from retire_cluster.dashboard.access import action, page
 from retire_cluster.dashboard.shell import show
-from retire_cluster.hosts import host_name
+from retire_cluster.hosts import RELAY, host_name
 
 PLACEHOLDER = "TOKEN"
 SHOWN = 20  # devices of one token
@@ -50,14 +50,20 @@ def make_token(request: HttpRequest) -> HttpResponse:
         preset=new.preset,
         actor=permissions.staff_actor(request),
     )
-    command = joining.command(joining.as_device_needs_it(text), reached_as=host_name(request.get_host()))
-    return _page(request, row, command=command, picture=qr_code(command))
+    return _page(request, row, text=joining.as_device_needs_it(text))
+
+
+def reached_as(request: HttpRequest) -> str:
+    """The name by which the visitor reached the gateway's machine; "" where a relay stood in between."""
+    return "" if RELAY in request.headers.get("Via", "") else host_name(request.get_host())
 
 
 def qr_code(text: str) -> SafeString:
     """The text as a picture for a phone's camera: SVG without any style, drawn from our own text."""
     code = segno.make(text, error="m", micro=False)
-    return mark_safe(code.svg_inline(scale=4, border=2, dark="#000", light="#fff", svgclass="qr"))  # noqa: S308
+    # Without a size of its own it shrinks where there is little room; with one it would be cut off.
+    drawn = code.svg_inline(scale=4, dark="#000", light="#fff", svgclass="qr", omitsize=True)
+    return mark_safe(drawn)  # noqa: S308
 
 
 def steps(device: Device) -> list[tuple[str, bool]]:
@@ -73,11 +79,14 @@ def _page(
     request: HttpRequest,
     token: JoinToken | None,
     *,
-    command: str = "",
-    picture: str = "",
+    text: str = "",
     problems: list[tuple[str, str]] | None = None,
     status: int = 200,
 ) -> HttpResponse:
+    """`text` is a new token, to be shown this once."""
+    host = reached_as(request)
+    # Most shells keep a line that begins with a blank out of their history.
+    command = f" {joining.command(text or PLACEHOLDER, reached_as=host)}"
     return show(
         request,
         "dashboard/add_device.html",
@@ -86,10 +95,11 @@ def _page(
         status=status,
         refresh=f"{request.path.removesuffix('token/')}?token={token.pk if token else ''}",
         token=token,
+        is_new=bool(text),
         command=command,
-        picture=picture,
-        placeholder=joining.command(PLACEHOLDER, reached_as=host_name(request.get_host())),
+        picture=qr_code(command) if text else "",
         install=INSTALL,
+        installed_command=joining.installed_command(text or PLACEHOLDER, reached_as=host),
         problems=problems or [],
         given=request.POST,
         arrivals=_arrivals(token) if token else [],

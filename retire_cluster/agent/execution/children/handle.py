@@ -152,7 +152,7 @@ def trace(error: BaseException) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename != __file__
+        if frame.filename != trace.__code__.co_filename
         and not frame.filename.startswith(("<frozen importlib", importlib.__file__))
     ]
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames), in_words(error)]
