@@ -50,7 +50,7 @@ test-redis: $(VENV)/.installed-test ## what needs a real Redis (from PyPI up to 
 test-packaging: $(VENV)/.installed-test ## build the wheel, install it elsewhere, use it
 	$(BIN)/python -m pytest tests/packaging $(ARGS)
 
-test-browser: $(VENV)/.installed-test ## what needs a browser, Node or curl (apt install chromium nodejs curl)
+test-browser: $(VENV)/.installed-test ## what needs a browser, Node, curl or Prometheus (apt install chromium nodejs curl prometheus)
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/browser tests/programs $(ARGS)
 
 test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI document

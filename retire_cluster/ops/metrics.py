@@ -26,7 +26,7 @@ from tasks import statistics, tallies
 
 logger = logging.getLogger("retire_cluster.metrics")
 
-# As numbers, so that `min` over several processes or an hour is the worst of them.
+# As numbers, so that a graph of an hour shows the worst of it.
 HEALTH = {HEALTHY: 1.0, DEGRADED: 0.5, UNHEALTHY: 0.0}
 REQUESTS, REQUEST_SECONDS = "http_requests", "http_request_seconds"
 HISTOGRAMS = (
