@@ -67,8 +67,7 @@ def tests(session: nox.Session) -> None:
 
 for _version in VERSIONS:
     nox.session(
-        tests,
         python=interpreter(_version),
         name=f"tests-{_version}",
         requires=[] if "DIST" in os.environ else ["build"],
-    )
+    )(tests)

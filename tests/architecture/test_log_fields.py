@@ -47,7 +47,7 @@ def _literal(source: Source, value: ast.expr) -> Facts:
         value = assigned[0]
     assert isinstance(value, ast.Dict), f"{source.at(value)}: write the fields of a log line as a dictionary"
     pairs = zip(value.keys, value.values, strict=True)
-    return {key.value: item for key, item in pairs if isinstance(key, ast.Constant)}
+    return {str(key.value): item for key, item in pairs if isinstance(key, ast.Constant)}
 
 
 def everything() -> list[Facts]:

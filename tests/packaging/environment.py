@@ -50,7 +50,7 @@ class Environment:
     def pip(self, *arguments: str | Path, **environment: str) -> str:
         """Our pip, working on that environment."""
         pip = (sys.executable, "-m", "pip", "-qq", "--python", self.bin / "python")
-        return run(*pip, *arguments, cwd=self.empty, **environment)
+        return run(*pip, *arguments, cwd=self.empty, expected=0, **environment)
 
     def variables(self) -> dict[str, str]:
         """A home and data directory of its own."""
