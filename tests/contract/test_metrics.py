@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries
@@ -182,6 +183,14 @@ def test_health_is_there_in_numbers(client: Client, monkeypatch: pytest.MonkeyPa
     assert found[("retire_cluster_service_health", "service=database")] == 1
     assert found[("retire_cluster_disk_free_bytes", "")] == 50 * 2**20
     assert ("retire_cluster_service_response_seconds", "service=database") in found
+
+
+def test_without_the_database_a_scrape_fails(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(tallies, "totals", away)
+    assert client.get("/metrics", headers={"Host": "localhost"}).status_code == 503
 
 
 Described = dict[str, tuple[str, frozenset[str]]]  # kind and labels by name
