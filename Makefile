@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
 # For goals that do not need each other and leave processors idle: what each says comes as a whole.
 AT_ONCE := $(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
-SOURCES := retire_cluster devices tasks clusterconfig tests benchmarks manage.py
+SOURCES := retire_cluster devices tasks clusterconfig tests benchmarks manage.py noxfile.py
 LOCKS := requirements.txt requirements-dev.txt
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
@@ -47,10 +47,10 @@ test-redis: $(VENV)/.installed-test ## what needs a real Redis (from PyPI up to 
 		$(BIN)/python -m pytest tests/redis $(ARGS); \
 	else echo "LEFT OUT: the Redis tests; on Python 3.13 they need apt install redis-server"; fi
 
-test-packaging: $(VENV)/.installed-test ## build the wheel, install it elsewhere, use it
+test-packaging: $(VENV)/.installed-test ## build wheel and sdist, install them elsewhere, use them; on every Python: .venv/bin/nox
 	$(BIN)/python -m pytest tests/packaging $(ARGS)
 
-test-browser: $(VENV)/.installed-test ## what needs a browser, Node or curl (apt install chromium nodejs curl)
+test-browser: $(VENV)/.installed-test ## what needs a browser, Node, curl or Prometheus (apt install chromium nodejs curl prometheus)
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/browser tests/programs $(ARGS)
 
 test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI document
@@ -111,7 +111,7 @@ openapi: $(VENV)/.installed-api ## write docs/reference/openapi.yaml anew after 
 		$(BIN)/python manage.py spectacular --validate --fail-on-warn --file docs/reference/openapi.yaml
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .nox build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

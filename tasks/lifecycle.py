@@ -163,6 +163,7 @@ class Ledger:
         ended = [
             row for row in tasks if row.status.is_terminal and not self._read_tasks[row.id].status.is_terminal
         ]
+        given_up = [row for row in known if not row.live and self._read_attempts[row.id].live]
         with together():
             # Tasks before attempts, as everybody locks; of those the ended ones first: the database allows one live
             # attempt per task at every moment.
@@ -174,7 +175,7 @@ class Ledger:
             for changes in written:
                 changes.store()
             insert_rows(Attempt, _ATTEMPT_COLUMNS, [_stored(row) for row in new])
-            tallies.add(tallies.of_ended(ended))
+            tallies.add(tallies.of_ended(ended) + tallies.of_given_up(given_up))
         for changes in written:
             changes.check()
         self.finished += [row.id for row in ended]

@@ -37,26 +37,26 @@ def performance() -> dict[str, Any]:
 
 def current_load() -> dict[str, Any]:
     """What waits and runs now, and the share of all online devices' slots in use, in percent, not remembered."""
-    slots, busy = _slots()
+    total, busy = slots()
     by_status = queue_stats()["by_status"]
     return {
         "pending_tasks": by_status[TaskStatus.PENDING] + by_status[TaskStatus.QUEUED],
         "running_tasks": by_status[TaskStatus.ASSIGNED] + by_status[TaskStatus.RUNNING],
-        "capacity_utilization": _percent(sum(busy.values()), sum(slots.values())),
+        "capacity_utilization": _percent(sum(busy.values()), sum(total.values())),
     }
 
 
 def device_utilization() -> dict[str, float]:
     """The share of each online device's slots in use now, in percent."""
-    slots, busy = _slots()
-    return {device_id: _percent(busy[device_id], total) for device_id, total in sorted(slots.items())}
+    slots_of, busy = slots()
+    return {device_id: _percent(busy[device_id], total) for device_id, total in sorted(slots_of.items())}
 
 
-def _slots() -> tuple[dict[str, int], Counter[str]]:
-    """Slots by online device, and those in use."""
-    slots = dict(Device.objects.members().filter(online=True).values_list("id", "slots"))
+def slots() -> tuple[dict[str, int], Counter[str]]:
+    """Slots by online device, and those in use, not remembered. Two queries."""
+    found = dict(Device.objects.members().filter(online=True).values_list("id", "slots"))
     taken = reservations.taken()
-    return slots, Counter({device_id: taken[device_id][0] for device_id in slots if device_id in taken})
+    return found, Counter({device_id: taken[device_id][0] for device_id in found if device_id in taken})
 
 
 def _percent(part: float, whole: float) -> float:

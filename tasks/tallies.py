@@ -12,14 +12,16 @@ from django.db import connection
 from django.db.models import Sum
 
 from retire_cluster import bulk
+from retire_cluster.protocol.states import Outcome
 from tasks.models import Tally
-from tasks.rules import TaskRow
+from tasks.rules import AttemptRow, TaskRow
 
 SHARDS = 64
-ENDED, SUBMITTED = "tasks_ended", "tasks_submitted"
+ENDED, SUBMITTED, GIVEN_UP = "tasks_ended", "tasks_submitted", "attempts_given_up"
 QUEUE_WAIT, EXECUTION, DISPATCH = "queue_wait_seconds", "execution_seconds", "dispatch_latency_seconds"
 # Upper bounds in seconds, from a wake-up within a process to a day on a busy cluster.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600, 86_400)
+WITHOUT_AN_END = (Outcome.LOST, Outcome.RETURNED)  # attempts whose task has to run again
 INFINITE = "+Inf"
 SUM = "sum"
 
@@ -70,6 +72,13 @@ def of_ended(tasks: Iterable[TaskRow]) -> Counter[Key]:
         if task.execution_s is not None:
             counts.update(observed(EXECUTION, task.execution_s))
     return counts
+
+
+def of_given_up(attempts: Iterable[AttemptRow]) -> Counter[Key]:
+    """What attempts that just ended add: those that came to no end on their device."""
+    return Counter(
+        (GIVEN_UP, outcome.value) for row in attempts for outcome in WITHOUT_AN_END if row.outcome is outcome
+    )
 
 
 def observed(name: str, seconds: float) -> dict[Key, float]:

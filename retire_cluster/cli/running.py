@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -10,6 +11,8 @@ from typing import Any
 from retire_cluster.cli.options import Usage
 
 MOST_FILES = 65_536  # beyond it programs that close every possible file, as some tasks do, take seconds
+
+NO_SERVER = "this installation holds the agent only; the server's part: pip install 'retire-cluster[api]'"
 
 
 def setup_django() -> None:
@@ -24,8 +27,15 @@ def setup_django() -> None:
     gc.enable()
 
 
+def has_server() -> bool:
+    """Whether the server's packages are installed; the base install holds the agent's only."""
+    return importlib.util.find_spec("django") is not None
+
+
 def run(program: str, start: Callable[[], None]) -> int:
     """Run a server to its end and turn every known trouble into a line and an exit code."""
+    if not has_server():
+        return _run_in_base_install(program, start)
     from django.core.exceptions import ImproperlyConfigured
 
     from retire_cluster.startup import StartupError
@@ -33,15 +43,26 @@ def run(program: str, start: Callable[[], None]) -> int:
     try:
         start()
     except (Usage, StartupError, ImproperlyConfigured) as error:
-        return _fail(program, error, 2)
+        return fail(program, error, 2)
     except KeyboardInterrupt:
         return 0
     except Exception as error:
         from retire_cluster.serving import PartDied
 
         if isinstance(error, PartDied):
-            return _fail(program, error, 1)
+            return fail(program, error, 1)
         raise
+    return 0
+
+
+def _run_in_base_install(program: str, start: Callable[[], None]) -> int:
+    """`--help`, `--version` and wrong flags are answered as ever; a start is not possible."""
+    try:
+        start()
+    except Usage as error:
+        return fail(program, error, 2)
+    except ModuleNotFoundError:
+        return fail(program, NO_SERVER, 2)
     return 0
 
 
@@ -80,6 +101,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _fail(program: str, error: BaseException, code: int) -> int:
+def fail(program: str, error: BaseException | str, code: int) -> int:
+    """Say it in one line; returns the exit code."""
     print(f"{program}: {error}".replace("\n", " "), file=sys.stderr)
     return code

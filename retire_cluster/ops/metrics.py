@@ -19,11 +19,15 @@ from rest_framework.views import APIView
 from devices.models import Device
 from retire_cluster.api import traffic
 from retire_cluster.db import write_transaction
+from retire_cluster.ops import health
+from retire_cluster.ops.services import DEGRADED, HEALTHY, UNHEALTHY
 from retire_cluster.protocol.states import TERMINAL, TaskStatus
 from tasks import statistics, tallies
 
 logger = logging.getLogger("retire_cluster.metrics")
 
+# As numbers, so that a graph of an hour shows the worst of it.
+HEALTH = {HEALTHY: 1.0, DEGRADED: 0.5, UNHEALTHY: 0.0}
 REQUESTS, REQUEST_SECONDS = "http_requests", "http_request_seconds"
 HISTOGRAMS = (
     (tallies.QUEUE_WAIT, "retire_cluster_queue_wait_seconds", "From ready to started, of tasks that ended"),
@@ -72,10 +76,12 @@ class _Cluster(Collector):
     def collect(self) -> Iterator[Metric]:
         counted = tallies.totals()
         yield _devices()
+        yield _slots()
         yield from _tasks(counted)
         for name, metric, text in HISTOGRAMS:
             yield _histogram(metric, text, counted.get(name, {}))
         yield from _requests(counted)
+        yield from _health()
 
 
 def _devices() -> Metric:
@@ -88,6 +94,16 @@ def _devices() -> Metric:
     return found
 
 
+def _slots() -> Metric:
+    slots, taken = statistics.slots()
+    busy = sum(taken.values())
+    found = GaugeMetricFamily("retire_cluster_slots", "Slots of online devices", labels=["state"])
+    found.add_metric(["busy"], busy)
+    # A device whose slots were made fewer keeps what runs on it.
+    found.add_metric(["free"], sum(max(0, total - taken[device]) for device, total in slots.items()))
+    return found
+
+
 def _tasks(counted: dict[str, dict[str, float]]) -> Iterator[Metric]:
     ended = CounterMetricFamily("retire_cluster_tasks", "Total number of tasks", labels=["status"])
     for status in sorted(TERMINAL):
@@ -96,6 +112,12 @@ def _tasks(counted: dict[str, dict[str, float]]) -> Iterator[Metric]:
     submitted = CounterMetricFamily("retire_cluster_tasks_submitted", "Tasks submitted")
     submitted.add_metric([], counted.get(tallies.SUBMITTED, {}).get("", 0))
     yield submitted
+    given_up = CounterMetricFamily(
+        "retire_cluster_attempts_given_up", "Attempts without an end on their device", labels=["outcome"]
+    )
+    for outcome in tallies.WITHOUT_AN_END:
+        given_up.add_metric([outcome.value], counted.get(tallies.GIVEN_UP, {}).get(outcome.value, 0))
+    yield given_up
     now = GaugeMetricFamily("retire_cluster_tasks_current", "Tasks that have not ended", labels=["status"])
     by_status = statistics.queue_stats()["by_status"]
     for item in TaskStatus:
@@ -128,6 +150,32 @@ def _requests(counted: dict[str, dict[str, float]]) -> Iterable[Metric]:
     for label, value in counted.get(REQUEST_SECONDS, {}).items():
         seconds.add_metric(label.split(" "), value)
     return (requests, seconds)
+
+
+def _health() -> Iterator[Metric]:
+    """What `/health` says, in numbers."""
+    found = health.check()
+    components = GaugeMetricFamily(
+        "retire_cluster_component_health", "1 healthy, 0.5 degraded, 0 unhealthy", labels=["component"]
+    )
+    for name, state in found.components.items():
+        components.add_metric([name], HEALTH[state])
+    yield components
+    services = GaugeMetricFamily(
+        "retire_cluster_service_health", "1 healthy, 0.5 degraded, 0 unhealthy", labels=["service"]
+    )
+    response = GaugeMetricFamily(
+        "retire_cluster_service_response_seconds", "Time a service took to answer", labels=["service"]
+    )
+    for name, facts in found.services.items():
+        services.add_metric([name], HEALTH[facts["status"]])
+        if "response_time_ms" in facts:
+            response.add_metric([name], facts["response_time_ms"] / 1000)
+    yield from (services, response)
+    if "disk" in found.services:
+        free = GaugeMetricFamily("retire_cluster_disk_free_bytes", "Free room for the SQLite database")
+        free.add_metric([], found.services["disk"]["free_mb"] * 2**20)
+        yield free
 
 
 def _label(kind: traffic.Kind) -> str:

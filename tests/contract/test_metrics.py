@@ -1,12 +1,16 @@
 """/metrics: the specification's names, true numbers, counters that never fall, labels of ours only."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries
 
+from retire_cluster import disk
 from retire_cluster.api import traffic
 from retire_cluster.protocol.states import TERMINAL, Outcome, TaskStatus
 from tasks import rules, statistics, tallies
@@ -16,6 +20,7 @@ from tests.contract.conftest import Api
 from tests.factories import make_attempt, make_device, make_task
 
 pytestmark = pytest.mark.django_db
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 ECHO = {"task_type": "echo", "payload": {}}
 
 
@@ -137,8 +142,81 @@ def test_scraping_costs_the_same_whatever_there_is(
         make_device(f"device-{number}")
         make_task()
     traffic.counts.take()
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(7):
         exposition(client)
+
+
+def test_slots_are_those_of_online_devices(client: Client) -> None:
+    make_attempt(make_task(status=TaskStatus.RUNNING, attempt_no=1), make_device("pi", slots=4), slots=3)
+    make_device("nas", slots=8, online=False)
+    found = samples(exposition(client))
+    assert found[("retire_cluster_slots", "state=busy")] == 3
+    assert found[("retire_cluster_slots", "state=free")] == 1
+
+
+def test_an_attempt_on_a_lost_device_is_counted_by_how_it_ended(client: Client) -> None:
+    name = "retire_cluster_attempts_given_up_total"
+    found = samples(exposition(client))
+    assert {label for key, label in found if key == name} == {"outcome=lost", "outcome=returned"}
+    finish()
+    assert samples(exposition(client))[(name, "outcome=lost")] == 0
+
+    task = make_task(status=TaskStatus.RUNNING, attempt_no=1)
+    ledger = Ledger(task.created_at)
+    attempt = make_attempt(task, make_device("phone"))
+    ledger.load_attempts([attempt.pk])
+    pair = ledger.pair(attempt.pk)
+    assert pair is not None
+    step = rules.lose(*pair, reason="its lease ended", now=ledger.now, max_losses=3)
+    assert step is not None
+    ledger.put(step)
+    ledger.flush()
+    assert samples(exposition(client))[(name, "outcome=lost")] == 1
+
+
+def test_health_is_there_in_numbers(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "free_mb", lambda _: 50.0)
+    found = samples(exposition(client))
+    assert found[("retire_cluster_component_health", "component=api")] == 0.5
+    assert found[("retire_cluster_component_health", "component=cluster_server")] == 1
+    assert found[("retire_cluster_service_health", "service=disk")] == 0.5
+    assert found[("retire_cluster_service_health", "service=database")] == 1
+    assert found[("retire_cluster_disk_free_bytes", "")] == 50 * 2**20
+    assert ("retire_cluster_service_response_seconds", "service=database") in found
+
+
+def test_without_the_database_a_scrape_fails(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(tallies, "totals", away)
+    assert client.get("/metrics", headers={"Host": "localhost"}).status_code == 503
+
+
+Described = dict[str, tuple[str, frozenset[str]]]  # kind and labels by name
+
+
+def described() -> Described:
+    """The table of the reference."""
+    rows = re.findall(
+        r"^\| `(retire_cluster_\w+)` \| (\w+) \|(.*?)\|", REFERENCE.read_text(), flags=re.MULTILINE
+    )
+    return {name: (kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+
+def exposed(text: str) -> Described:
+    """The same, of what the server says."""
+    found: Described = {}
+    for family in text_string_to_metric_families(text):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = frozenset(label for sample in family.samples for label in sample.labels if label != "le")
+        found[name] = (family.type, labels)
+    return found
+
+
+def test_the_reference_tells_every_metric_with_its_kind_and_labels(client: Client, api: Api) -> None:
+    api.get("tasks")
+    assert exposed(exposition(client)) == described()
 
 
 def test_with_everything_closed_it_is_closed_too(client: Client, settings: Any) -> None:

@@ -73,7 +73,12 @@ class Process:
     """One of our commands, its output in a file."""
 
     def __init__(
-        self, output: Path, command: str, *arguments: str, environment: Mapping[str, str] | None = None
+        self,
+        output: Path,
+        command: str | Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
     ) -> None:
         self.output = output
         with output.open("ab") as stream:
@@ -81,6 +86,7 @@ class Process:
                 [BIN / command, *arguments],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
+                cwd=directory,
                 env=clean_environment() if environment is None else environment,
             )
         self.pid = self._process.pid

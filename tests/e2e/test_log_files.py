@@ -1,11 +1,20 @@
 """`--log-file` of real processes: JSON lines without secrets, for the owner only; a bad file stops nothing."""
 
 import json
+import re
 import stat
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.cluster import Cluster, Process, clean_environment, until
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "logs.md"
+
+
+def described() -> set[str]:
+    """The fields of the reference's tables."""
+    fields, _, _ = REFERENCE.read_text().partition("## Actions")
+    return set(re.findall(r"^\| `(\w+)` \|", fields, re.MULTILINE))
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
@@ -31,6 +40,13 @@ def test_server_and_agent_write_files_and_no_secret_into_them(tmp_path: Path) ->
 
     assert {line["path"] for line in lines(log) if "path" in line} >= {"/api/v1/devices", "/api/v1/tasks"}
     assert "stopped" in [line["message"] for line in lines(agent_log)]
+    ours = [
+        line
+        for line in lines(log) + lines(agent_log)
+        if line["logger"].startswith(("api.", "retire_cluster"))
+    ]
+    assert {field for line in ours for field in line} - described() == set()
+    assert all(line.keys() >= {"timestamp", "level", "logger", "message"} for line in lines(log))
     identity = json.loads((tmp_path / "cluster" / "alice" / "agent" / "agent.json").read_text())
     secrets.append(identity["secret"])
     for file in (log, agent_log):

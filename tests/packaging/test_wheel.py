@@ -1,95 +1,22 @@
-"""The distribution as a user gets it: built, installed away from the checkout, used."""
+"""The wheel and what the server's install of it does."""
 
-import os
 import re
-import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
+from email.parser import BytesParser
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"])
+from retire_cluster import __version__
+from tests.packaging.environment import ROOT, Environment, build, run
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SCRIPTS = sorted(PROJECT["scripts"])
 
 pytestmark = pytest.mark.timeout(600)  # seconds; downloads the dependencies when pip's cache is cold
-
-
-def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    """Output of a command that must succeed, run without anything this checkout could lend it."""
-    inherited = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "RETIRE_CLUSTER", "DJANGO"))
-    }
-    done = subprocess.run(
-        command, cwd=cwd, env={**inherited, **environment}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def build(kind: str, source: Path, target: Path) -> Path:
-    """The sdist or wheel of a source tree."""
-    run(sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", target, cwd=source)
-    (built,) = target.iterdir()
-    return built
-
-
-class Environment:
-    """A fresh virtual environment outside the checkout."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.bin = home / "venv" / "bin"
-        self.empty = home / "empty"  # where commands run: nothing to import there
-        self.empty.mkdir()
-        run(sys.executable, "-m", "venv", "--without-pip", home / "venv", cwd=home)
-
-    def pip(self, *arguments: str | Path) -> str:
-        """Our pip, working on that environment."""
-        return run(
-            sys.executable, "-m", "pip", "-qq", "--python", self.bin / "python", *arguments, cwd=self.empty
-        )
-
-    def __call__(self, program: str, *arguments: str, **environment: str) -> str:
-        """Output of a program of the environment, with a home and data directory of its own."""
-        environment |= {"HOME": str(self.home), "RETIRE_CLUSTER_DATA_DIR": str(self.home / "data")}
-        return run(self.bin / program, *arguments, cwd=self.empty, **environment)
-
-    @property
-    def packages(self) -> Path:
-        (found,) = (self.home / "venv" / "lib").glob("python*/site-packages")
-        return found
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
-
-
-@pytest.fixture(scope="module")
-def server(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The server's install: `retire-cluster[api]`, at the locked versions."""
-    home = tmp_path_factory.mktemp("server")
-    locked = (ROOT / "requirements.txt").read_text().splitlines()
-    constraints = home / "constraints.txt"
-    constraints.write_text("\n".join(line for line in locked if not line.startswith("-e")))
-    environment = Environment(home)
-    environment.pip("install", "--no-compile", "--constraint", constraints, f"{wheel}[api]")
-    return environment
-
-
-@pytest.fixture(scope="module")
-def phone(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The base install as on a device for which no compiled wheel exists."""
-    environment = Environment(tmp_path_factory.mktemp("phone"))
-    environment.pip("install", "--no-deps", wheel)
-    environment.pip(
-        *("install", "--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none"),
-        *("--target", environment.packages, "websockets"),
-    )
-    return environment
 
 
 def names(wheel: Path) -> list[str]:
@@ -108,9 +35,8 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     assert tops == {"retire_cluster", "devices", "tasks", "clusterconfig"}
 
 
-def test_a_wheel_built_from_the_sdist_is_the_same(wheel: Path, tmp_path: Path) -> None:
-    (tmp_path / "sdist").mkdir()
-    with tarfile.open(build("sdist", ROOT, tmp_path / "sdist")) as archive:
+def test_a_wheel_built_from_the_sdist_is_the_same(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+    with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path / "source", filter="data")
     (source,) = (tmp_path / "source").iterdir()
     (tmp_path / "again").mkdir()
@@ -127,6 +53,37 @@ def test_an_installed_server_serves_the_same_agent_as_its_checkout(wheel: Path, 
     }
 
     assert len(found) == 1
+
+
+def test_the_sdist_holds_what_builds_runs_and_explains_it(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        paths = [member.name.partition("/")[2] for member in archive if member.isfile()]
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
+        "sdist"
+    ]
+    always = {"pyproject.toml", "PKG-INFO", ".gitignore", "README.md", "LICENSE"}
+    assert {path.split("/")[0] for path in paths} == {*listed["only-include"], *always}
+    suffixes = {Path(path).suffix for path in paths}
+    assert not suffixes & {".pyc", ".sqlite3", ".log", ".so"}
+    here = {str(file.relative_to(ROOT)) for file in (ROOT / "docs").rglob("*") if file.is_file()}
+    assert here <= set(paths)
+
+
+def test_both_describe_themselves_as_an_index_wants_it(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+    said = run(sys.executable, "-m", "twine", "--no-color", "check", "--strict", wheel, sdist, cwd=tmp_path)
+    assert said.count("PASSED") == 2
+
+
+def test_the_metadata_name_version_licence_and_pythons(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        about = f"retire_cluster-{__version__}.dist-info"
+        told = BytesParser().parsebytes(archive.read(f"{about}/METADATA"))
+        licence = archive.read(f"{about}/licenses/LICENSE")
+    assert licence == (ROOT / "LICENSE").read_bytes()
+    assert (told["Version"], told["License-Expression"]) == (__version__, "MIT")
+    assert told["Requires-Python"] == ">=3.11"
+    assert told["Description-Content-Type"] == "text/markdown"
+    assert "# Retire-Cluster" in told.get_payload()
 
 
 def test_the_server_install_has_all_it_needs(server: Environment) -> None:
@@ -161,15 +118,4 @@ def test_the_server_install_proves_the_delivery_guarantees(server: Environment) 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_command_of_the_server_install_explains_itself(server: Environment, script: str) -> None:
     assert server(script, "--help").strip()
-
-
-def test_the_base_install_is_pure_python(phone: Environment) -> None:
-    compiled = [path.name for path in phone.packages.rglob("*") if path.suffix in {".so", ".pyd", ".dylib"}]
-    assert compiled == []
-    phone.pip("check")
-
-
-def test_the_base_install_runs_the_agent(phone: Environment) -> None:
-    phone("python", "-W", "error", "-c", "import retire_cluster.agent, retire_cluster.cli.worker")
-    version = phone("python", "-c", "import retire_cluster; print(retire_cluster.__version__)").strip()
-    assert version in phone("retire-cluster-worker", "--version")
+    assert server(script, "--version").strip() == f"{script} {__version__}"

@@ -1,0 +1,48 @@
+"""The base install: the agent, in pure Python, on a device without a compiler or with one."""
+
+import pytest
+
+from retire_cluster import __version__
+from tests.packaging.environment import Environment
+
+SERVERS = ("retire-cluster-api", "retire-cluster-main")
+
+pytestmark = pytest.mark.timeout(600)  # seconds; downloads the dependencies when pip's cache is cold
+
+
+def test_without_a_compiler_it_is_pure_python(phone: Environment) -> None:
+    assert phone.compiled() == set()
+    phone.pip("check")
+
+
+def test_of_its_dependencies_only_websockets_has_compiled_parts(laptop: Environment) -> None:
+    assert laptop.compiled() <= {"websockets"}
+    laptop.pip("check")
+
+
+def test_the_agent_runs_and_knows_its_version(phone: Environment, laptop: Environment) -> None:
+    for device in (phone, laptop):
+        device("python", "-W", "error", "-c", "import retire_cluster.agent, retire_cluster.cli.worker")
+        assert "--join" in device("retire-cluster-worker", "--help")
+        assert device("retire-cluster-worker", "--version").strip() == f"retire-cluster-worker {__version__}"
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_a_server_s_command_says_what_is_missing(phone: Environment, command: str) -> None:
+    assert "--port" in phone(command, "--help")
+    assert phone(command, "--version").strip() == f"{command} {__version__}"
+    said = phone(command, expected=2)
+    assert said.splitlines() == [
+        f"{command}: this installation holds the agent only; the server's part: pip install 'retire-cluster[api]'"
+    ]
+
+
+def test_the_management_command_says_it_too(phone: Environment) -> None:
+    assert phone("retire-cluster-manage", "--version").strip() == f"retire-cluster-manage {__version__}"
+    assert "retire-cluster[api]" in phone("retire-cluster-manage", "migrate", expected=2)
+
+
+def test_the_metrics_extra_fits_it(laptop: Environment) -> None:
+    laptop.pip("install", "--no-compile", "retire-cluster[metrics]")
+    laptop.pip("check")
+    laptop("python", "-W", "error", "-c", "import psutil, retire_cluster.agent.metrics")
