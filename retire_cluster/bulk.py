@@ -27,12 +27,13 @@ def select_rows(
     among: Mapping[str, Sequence[Any]],
     *,
     also: str = "",
+    more: tuple[str, ...] = (),
     lock: Lock | Literal[""] = "",
     index: str = "",
 ) -> list[tuple[Any, ...]]:
     """Rows, by id, whose fields are among the given values, as tuples of Python values.
 
-    `also` is a further condition in constant SQL; `lock` takes row locks on Postgres (on SQLite the transaction is
+    `also` is a further condition in constant SQL; `more` are further columns, as in `select_where`; `lock` takes row locks on Postgres (on SQLite the transaction is
     the lock); `index` is the one SQLite is to use.
     """
     if not all(among.values()):
@@ -42,16 +43,20 @@ def select_rows(
         ordered = sorted(values)  # so that locks are taken by id across the parts as well
         parts = (ordered[start : start + MAX_VALUES] for start in range(0, len(ordered), MAX_VALUES))
         found = [
-            select_rows(model, columns, {**among, name: part}, also=also, lock=lock, index=index)
+            select_rows(
+                model, columns, {**among, name: part}, also=also, more=more, lock=lock, index=index
+            )
             for part in parts
         ]
         return [row for rows in found for row in rows]
     fields = tuple(among)
     conditions = [_is_among(model, field, len(among[field])) for field in fields]
     conditions += [also] if also else []
-    arrays = [_adapted(model, field, among[field]) for field in fields]
-    flat = arrays if connection.vendor == "postgresql" else [value for array in arrays for value in array]
-    return select_where(model, columns, " AND ".join(conditions), flat, lock=lock, index=index)
+    flat: list[Any] = []
+    for field in fields:
+        array = _adapted(model, field, among[field])
+        flat += [array] if connection.vendor == "postgresql" and len(array) > 1 else array
+    return select_where(model, columns, " AND ".join(conditions), flat, more=more, lock=lock, index=index)
 
 
 def select_where(
@@ -229,6 +234,8 @@ def _array_type(field: Any) -> str:
 
 def _is_among(model: type[models.Model], name: str, count: int) -> str:
     column = _names(model, (name,))
+    if count == 1:
+        return f"{column} = %s"
     if connection.vendor == "postgresql":
         return f"{column} = ANY(%b::{_array_type(_field(model, name))})"
     return f"{column} IN ({', '.join(['%s'] * count)})"

@@ -103,7 +103,7 @@ def _store(
     submissions: Sequence[Submission], ids: Sequence[UUID], actor: Actor, token: idempotency.Token | None
 ) -> Submitted:
     with db.write_transaction():
-        now = db.now()
+        now = db.carried_now()
         known = token and idempotency.recall(token, now=now)
         if known:
             rows = Task.objects.in_bulk(known)
