@@ -254,7 +254,14 @@ def _by_column(
 
 def _adapted(model: type[models.Model], name: str, values: Sequence[Any]) -> list[Any]:
     adapt = _adapter(model, name)
-    return [None if value is None else adapt(value) for value in values] if adapt else list(values)
+    if adapt is None:
+        return list(values)
+    # Each object once: the rows of a batch share their time, and what they say nothing about.
+    adapted = {id(value): value for value in values}
+    for key, value in adapted.items():
+        if value is not None:
+            adapted[key] = adapt(value)
+    return [adapted[id(value)] for value in values]
 
 
 @cache

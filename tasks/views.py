@@ -90,9 +90,8 @@ class TaskViewSet(GenericViewSet[Task]):
             waiter = interest.enter_context(waiting.register(task_id)) if seconds else None
             submitted = _submit(request, [submission], [task_id])
             [task] = submitted.tasks
-            response = _created(
-                submitted, serializers.task_created(task), reverse("task-detail", args=[task.pk])
-            )
+            location = f"{request.path.rstrip('/')}/{task.pk}"
+            response = _created(submitted, serializers.task_created(task), location)
             if waiter is not None and submitted.replayed:
                 waiter = interest.enter_context(waiting.register(task.pk))
             if submitted.replayed and waiter is not None and _has_ended(task.pk):
