@@ -10,6 +10,7 @@ from uuid import UUID
 import uuid6
 from django.db import IntegrityError, connection
 from django.db.models import Q
+from django.db.models.base import ModelState
 
 from clusterconfig import audit
 from clusterconfig.audit import Actor
@@ -224,8 +225,10 @@ def _task(
         "rank": place,
         "ready_at": now,
     }
-    # As read from the database: the constructor takes three times as long, which a batch feels.
-    return Task.from_db(connection.alias, tuple(values), tuple(values.values()))
+    # Its columns as they are: the constructor, or from_db, looks at each again, which is a tenth of a batch.
+    task = Task.__new__(Task)
+    task.__dict__.update(values, _state=ModelState())
+    return task
 
 
 @cache
