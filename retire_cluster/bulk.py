@@ -13,7 +13,8 @@ from functools import cache, lru_cache
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from django.db import connection, models
+from django.db import DEFAULT_DB_ALIAS, connection, models
+from django.db.models.base import ModelState
 
 MAX_VALUES = 10_000  # in one statement; some builds of SQLite take 32,766
 
@@ -33,8 +34,8 @@ def select_rows(
 ) -> list[tuple[Any, ...]]:
     """Rows, by id, whose fields are among the given values, as tuples of Python values.
 
-    `also` is a further condition in constant SQL; `more` are further columns, as in `select_where`; `lock` takes row locks on Postgres (on SQLite the transaction is
-    the lock); `index` is the one SQLite is to use.
+    `also` is a further condition in constant SQL; `more` are further columns, as in `select_where`; `lock` takes row
+    locks on Postgres (on SQLite the transaction is the lock); `index` is the one SQLite is to use.
     """
     if not all(among.values()):
         return []
@@ -43,9 +44,7 @@ def select_rows(
         ordered = sorted(values)  # so that locks are taken by id across the parts as well
         parts = (ordered[start : start + MAX_VALUES] for start in range(0, len(ordered), MAX_VALUES))
         found = [
-            select_rows(
-                model, columns, {**among, name: part}, also=also, more=more, lock=lock, index=index
-            )
+            select_rows(model, columns, {**among, name: part}, also=also, more=more, lock=lock, index=index)
             for part in parts
         ]
         return [row for rows in found for row in rows]
@@ -131,7 +130,17 @@ Row = TypeVar("Row", bound=models.Model)
 def fetch(model: type[Row], among: Mapping[str, Sequence[Any]]) -> list[Row]:
     """The same as whole rows, as a queryset would return them."""
     names = _every_column(model)
-    return [model.from_db(connection.alias, names, row) for row in select_rows(model, names, among)]
+    rows = select_rows(model, names, among)
+    return [instance(model, dict(zip(names, row, strict=True))) for row in rows]
+
+
+def instance(model: type[Row], columns: Mapping[str, Any]) -> Row:
+    """An object of every column's value, as if read. `from_db` takes five times as long: a sixth of a batch."""
+    made = model.__new__(model)
+    made.__dict__.update(columns)
+    made._state = ModelState()
+    made._state.adding, made._state.db = False, DEFAULT_DB_ALIAS
+    return made
 
 
 def insert_rows(model: type[models.Model], columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
