@@ -34,8 +34,8 @@ def select_rows(
 ) -> list[tuple[Any, ...]]:
     """Rows, by id, whose fields are among the given values, as tuples of Python values.
 
-    `also` is a further condition in constant SQL; `more` are further columns, as in `select_where`; `lock` takes row
-    locks on Postgres (on SQLite the transaction is the lock); `index` is the one SQLite is to use.
+    `also` is a further condition in constant SQL; `more` are further columns, as in `select_where`; `lock` takes
+    row locks on Postgres (on SQLite the transaction is the lock); `index` is the one SQLite is to use.
     """
     if not all(among.values()):
         return []

@@ -10,9 +10,8 @@ from retire_cluster.postgres import waits
 
 CONNECT_S = 3  # to be connected; whole seconds, as libpq counts
 LOOK_S = 0.1  # between looks for a Ctrl-C, as psycopg does
-_Look = getattr(
-    selectors, "PollSelector", selectors.DefaultSelector
-)  # one system call in place of epoll's four
+# Epoll takes four system calls for one look.
+_Look = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 SATURATED = ("too many clients", "connection slots")  # in the words of a server that is there, but full
 
 
