@@ -3,8 +3,6 @@
 import pytest
 from hypothesis import settings
 
-from tasks import profiles
-
 # A busy machine is no defect of ours: timings belong in benchmarks.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -26,9 +24,3 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name in _left_out:
         terminalreporter.write_line(f"LEFT OUT, which counts as failed: {name}", red=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_profile_of_another_test() -> None:
-    """Each test has a database of its own, as a process has only one."""
-    profiles.forget()
