@@ -13,7 +13,8 @@ from functools import cache, lru_cache
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from django.db import connection, models
+from django.db import DEFAULT_DB_ALIAS, connection, models
+from django.db.models.base import ModelState
 
 MAX_VALUES = 10_000  # in one statement; some builds of SQLite take 32,766
 
@@ -27,13 +28,14 @@ def select_rows(
     among: Mapping[str, Sequence[Any]],
     *,
     also: str = "",
+    more: tuple[str, ...] = (),
     lock: Lock | Literal[""] = "",
     index: str = "",
 ) -> list[tuple[Any, ...]]:
     """Rows, by id, whose fields are among the given values, as tuples of Python values.
 
-    `also` is a further condition in constant SQL; `lock` takes row locks on Postgres (on SQLite the transaction is
-    the lock); `index` is the one SQLite is to use.
+    `also` is a further condition in constant SQL; `more` are further columns, as in `select_where`; `lock` takes
+    row locks on Postgres (on SQLite the transaction is the lock); `index` is the one SQLite is to use.
     """
     if not all(among.values()):
         return []
@@ -42,16 +44,18 @@ def select_rows(
         ordered = sorted(values)  # so that locks are taken by id across the parts as well
         parts = (ordered[start : start + MAX_VALUES] for start in range(0, len(ordered), MAX_VALUES))
         found = [
-            select_rows(model, columns, {**among, name: part}, also=also, lock=lock, index=index)
+            select_rows(model, columns, {**among, name: part}, also=also, more=more, lock=lock, index=index)
             for part in parts
         ]
         return [row for rows in found for row in rows]
     fields = tuple(among)
     conditions = [_is_among(model, field, len(among[field])) for field in fields]
     conditions += [also] if also else []
-    arrays = [_adapted(model, field, among[field]) for field in fields]
-    flat = arrays if connection.vendor == "postgresql" else [value for array in arrays for value in array]
-    return select_where(model, columns, " AND ".join(conditions), flat, lock=lock, index=index)
+    flat: list[Any] = []
+    for field in fields:
+        array = _adapted(model, field, among[field])
+        flat += [array] if connection.vendor == "postgresql" and len(array) > 1 else array
+    return select_where(model, columns, " AND ".join(conditions), flat, more=more, lock=lock, index=index)
 
 
 def select_where(
@@ -130,7 +134,17 @@ Row = TypeVar("Row", bound=models.Model)
 def fetch(model: type[Row], among: Mapping[str, Sequence[Any]]) -> list[Row]:
     """The same as whole rows, as a queryset would return them."""
     names = _every_column(model)
-    return [model.from_db(connection.alias, names, row) for row in select_rows(model, names, among)]
+    rows = select_rows(model, names, among)
+    return [instance(model, dict(zip(names, row, strict=True))) for row in rows]
+
+
+def instance(model: type[Row], columns: Mapping[str, Any]) -> Row:
+    """An object of every column's value, as if read. `from_db` takes five times as long: a sixth of a batch."""
+    made = model.__new__(model)
+    made.__dict__.update(columns)
+    made._state = ModelState()
+    made._state.adding, made._state.db = False, DEFAULT_DB_ALIAS
+    return made
 
 
 def insert_rows(model: type[models.Model], columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -247,6 +261,8 @@ def _array_type(field: Any) -> str:
 
 def _is_among(model: type[models.Model], name: str, count: int) -> str:
     column = _names(model, (name,))
+    if count == 1:
+        return f"{column} = %s"
     if connection.vendor == "postgresql":
         return f"{column} = ANY(%b::{_array_type(_field(model, name))})"
     return f"{column} IN ({', '.join(['%s'] * count)})"
@@ -265,7 +281,14 @@ def _by_column(
 
 def _adapted(model: type[models.Model], name: str, values: Sequence[Any]) -> list[Any]:
     adapt = _adapter(model, name)
-    return [None if value is None else adapt(value) for value in values] if adapt else list(values)
+    if adapt is None:
+        return list(values)
+    # Each object once: the rows of a batch share their time, and what they say nothing about.
+    adapted = {id(value): value for value in values}
+    for key, value in adapted.items():
+        if value is not None:
+            adapted[key] = adapt(value)
+    return [adapted[id(value)] for value in values]
 
 
 @cache

@@ -70,6 +70,7 @@ def address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return mapped or found
 
 
+@lru_cache(maxsize=1024)  # a request has three, mostly those of the one before
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(name)

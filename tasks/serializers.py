@@ -63,9 +63,10 @@ def task_created(task: Task) -> dict[str, Any]:
     return {"task_id": task.pk, "task": shown}
 
 
-def task_awaited(task: Task) -> dict[str, Any]:
+def task_awaited(columns: Mapping[str, Any], result: str | None) -> dict[str, Any]:
     """The answer to a submission that waited: the task as it stands, with its result if it ended."""
-    return {"task_id": task.pk, "task": {**task_row(task), "result": _result_data(_deciding_attempt(task))}}
+    shown = {**listed_task(columns), "result": None if result is None else RawJSON(result)}
+    return {"task_id": columns["id"], "task": shown}
 
 
 def task_status(task: Task, queue_reason: str | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -49,6 +50,7 @@ from tasks.scheduling.profiles import ProfileKey
 
 DEFAULT_PIECES, MAX_PIECES = 100, 500  # of output in one answer
 PERFORMANCE = ("success_rate", "average_execution_time", "tasks_per_hour")
+_DECIDING_RESULT = "(SELECT result FROM tasks_attempt WHERE tasks_attempt.id = tasks_task.result_attempt)"
 _TASK_ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -88,15 +90,14 @@ class TaskViewSet(GenericViewSet[Task]):
             waiter = interest.enter_context(waiting.register(task_id)) if seconds else None
             submitted = _submit(request, [submission], [task_id])
             [task] = submitted.tasks
-            response = _created(
-                submitted, serializers.task_created(task), reverse("task-detail", args=[task.pk])
-            )
+            location = f"{request.path.rstrip('/')}/{task.pk}"
+            response = _created(submitted, serializers.task_created(task), location)
             if waiter is not None and submitted.replayed:
                 waiter = interest.enter_context(waiting.register(task.pk))
             if submitted.replayed and waiter is not None and _has_ended(task.pk):
-                response.data = serializers.task_awaited(find(str(task.pk)))
+                response.data = _awaited(task.pk)
             elif waiter is not None:
-                produce = _later(task.pk, serializers.task_awaited)
+                produce = partial(_awaited, task.pk)
                 attach(response, Pending(waiter, seconds, produce, interest.pop_all()))
         return response
 
@@ -165,8 +166,12 @@ def find(task_id: str) -> Task:
     """A task by its id in the path. Raises the API's 404."""
     found = bulk.fetch(Task, {"id": [UUID(task_id)]}) if _TASK_ID.fullmatch(task_id) else []
     if not found:
-        raise not_found(ErrorCode.TASK_NOT_FOUND, f"there is no task {task_id[:64]!r}", task_id=task_id[:64])
+        raise _no_task(task_id)
     return found[0]
+
+
+def _no_task(task_id: str) -> ApiError:
+    return not_found(ErrorCode.TASK_NOT_FOUND, f"there is no task {task_id[:64]!r}", task_id=task_id[:64])
 
 
 def _submit(
@@ -212,6 +217,15 @@ def _token(request: Request) -> idempotency.Token | None:
 def _has_ended(task_id: UUID) -> bool:
     """Looked at after its waiter was registered, so that its end is not missed."""
     return TaskStatus(find(str(task_id)).status).is_terminal
+
+
+def _awaited(task_id: UUID) -> dict[str, Any]:
+    """A task that was waited for, with its result: one statement, and only what is shown."""
+    found = bulk.select_rows(Task, serializers.LISTED, {"id": [task_id]}, more=(_DECIDING_RESULT,))
+    if not found:
+        raise _no_task(str(task_id))
+    *columns, result = found[0]
+    return serializers.task_awaited(dict(zip(serializers.LISTED, columns, strict=True)), result)
 
 
 def _created(submitted: services.Submitted, data: Any, location: str) -> Response:

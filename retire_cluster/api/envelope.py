@@ -89,7 +89,9 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
 
 def request_id(request: HttpRequest) -> str:
     """The id of the request; given by the middleware, made here for one that did not pass it."""
-    known: str = request.META.setdefault(REQUEST_ID, str(uuid.uuid4()))
+    if REQUEST_ID not in request.META:
+        request.META[REQUEST_ID] = str(uuid.uuid4())
+    known: str = request.META[REQUEST_ID]
     return known
 
 

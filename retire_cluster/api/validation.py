@@ -24,6 +24,11 @@ class ObjectReader:
             value = {}
         self._value: dict[str, Any] = value
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the object has no keys."""
+        return not self._value
+
     def fail(self, name: str, reason: str) -> None:
         """Note that a field is wrong."""
         self.errors.append(FieldError(self.path_of(name) or "body", reason))

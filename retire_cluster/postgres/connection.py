@@ -11,6 +11,8 @@ from retire_cluster.postgres import waits
 CONNECT_S = 3  # to be connected; whole seconds, as libpq counts
 LOOK_S = 0.1  # between looks for a Ctrl-C, as psycopg does
 LISTEN_S = 30.0  # between those of a thread that gets none
+# Epoll takes four system calls for one look.
+_Look = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 SATURATED = ("too many clients", "connection slots")  # in the words of a server that is there, but full
 
 
@@ -42,7 +44,7 @@ def lives(connection: "psycopg.Connection[Any]") -> bool:
     A server says nothing to a connection that rests, except that it ends.
     """
     try:
-        with selectors.DefaultSelector() as look:
+        with _Look() as look:
             look.register(connection.pgconn.socket, selectors.EVENT_READ)
             if not look.select(timeout=0):
                 return True

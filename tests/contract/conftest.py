@@ -10,6 +10,7 @@ from django.test import Client
 from clusterconfig import keys, services, throttling
 from retire_cluster import ops
 from retire_cluster.ops import probe
+from tasks import profiles
 
 
 class Api:
@@ -55,6 +56,7 @@ def _gateway_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     probe.forget_cached()
     services.forget_cached()
     throttling.forget()
+    profiles.forget()
     yield
     services.forget_cached()
 

@@ -15,7 +15,7 @@ from clusterconfig.keys import Scope
 from devices import pings
 from devices.models import MetricsSample
 from retire_cluster import db
-from tasks import statistics
+from tasks import profiles, statistics
 from tests.contract.conftest import Api
 from tests.contract.test_census import census
 from tests.factories import START, make_attempt, make_device, make_finished_task, make_task
@@ -43,8 +43,8 @@ TABLE = {
     ("POST", "api/v1/devices/{}/uncordon"): 4,
     ("POST", "api/v1/devices/{}/drain"): 7,
     ("GET", "api/v1/tasks"): 3,
-    ("POST", "api/v1/tasks"): 5,
-    ("POST", "api/v1/tasks/batch"): 5,
+    ("POST", "api/v1/tasks"): 4,
+    ("POST", "api/v1/tasks/batch"): 4,
     ("GET", "api/v1/tasks/types"): 2,
     ("GET", "api/v1/tasks/statistics"): 9,
     ("GET", "api/v1/tasks/{}"): 3,
@@ -93,7 +93,8 @@ class World:
         for number in range(size):
             start = db.now() - timedelta(hours=number)
             MetricsSample.objects.create(device=device, start=start, heartbeats=1, values={})
-        assert api.post("tasks", ECHO).status_code == 201  # its profile exists from now on
+        for _ in range(2):  # its profile exists from now on, and this process knows it
+            assert api.post("tasks", ECHO).status_code == 201
 
     def path(self, method: str, path: str) -> str:
         named = {
@@ -134,6 +135,7 @@ def asked(world: World, method: str, path: str, *, size: int) -> list[str]:
 @pytest.fixture
 def world_of(keyed: Callable[..., Api], monkeypatch: pytest.MonkeyPatch) -> Callable[[int], World]:
     monkeypatch.setattr(pings, "ANSWER_WITHIN_S", 0.0)  # nobody answers a ping here
+    monkeypatch.setattr(profiles, "REMEMBERED_S", 3600.0)  # however slow this machine is
     return lambda size: World(keyed(Scope.ADMIN), size)
 
 
@@ -149,3 +151,13 @@ def test_a_call_costs_the_same_statements_for_any_size(
     many = asked(world_of(MANY), method, path, size=MANY)
 
     assert (len(few), len(many)) == (TABLE[method, path], TABLE[method, path]), many
+
+
+def test_the_answer_after_waiting_is_one_more(world_of: Callable[[int], World]) -> None:
+    world = world_of(FEW)
+    with CaptureQueriesContext(connection) as queries:
+        answer = world.api.post("tasks?wait=1", ECHO)
+
+    assert answer.json()["data"]["task"]["result"] is None  # not waited for: this server has one thread
+    ours = [item["sql"] for item in queries if any(name in item["sql"] for name in OURS)]
+    assert len(ours) == TABLE["POST", "api/v1/tasks"] + 1, ours

@@ -1,0 +1,62 @@
+"""The database's clock, carried on by this process's."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from retire_cluster import db
+
+NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+
+
+class Clocks:
+    """This process's, in seconds since it began, and the database's as it answers; `asked` counts the questions."""
+
+    def __init__(self) -> None:
+        self.own_s = 0.0
+        self.database = NOON
+        self.asked = 0
+
+    def now(self) -> datetime:
+        self.asked += 1
+        return self.database
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    clocks = Clocks()
+    monkeypatch.setattr(db, "connection", SimpleNamespace(vendor="postgresql"))
+    monkeypatch.setattr(db, "time", SimpleNamespace(monotonic=lambda: clocks.own_s))
+    monkeypatch.setattr(db, "now", clocks.now)
+    monkeypatch.setattr(db, "_carried", None)
+    return clocks
+
+
+def after(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def test_it_is_asked_once_a_second(clocks: Clocks) -> None:
+    assert db.carried_now() == NOON
+    clocks.own_s = 0.9
+    assert db.carried_now() == after(0.9)
+    assert clocks.asked == 1
+    clocks.own_s, clocks.database = 1.1, after(1.2)
+    assert db.carried_now() == after(1.2)
+    assert clocks.asked == 2
+
+
+def test_a_late_answer_does_not_put_it_back(clocks: Clocks) -> None:
+    db.carried_now()
+    clocks.own_s, clocks.database = 1.5, after(1.25)
+
+    assert db.carried_now() == after(1.5)
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_a_jump_is_followed(clocks: Clocks, seconds: float) -> None:
+    db.carried_now()
+    clocks.own_s, clocks.database = 1.5, after(seconds)
+
+    assert db.carried_now() == after(seconds)
