@@ -18,6 +18,7 @@ from retire_cluster.sdk.pausing import Clock, Retries, retry_after
 
 M = TypeVar("M", bound=Model)
 API_PATH = "/api/v1"
+LONGEST_CONNECT_S = 10.0  # who does not take a connection within that is not there; tries multiply it
 NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 TURNED_AWAY = frozenset({429, 503})  # the server says that it did not do it
 IN_BETWEEN = frozenset({502, 504})  # a proxy says that it does not know
@@ -152,7 +153,9 @@ class Calls:
             self.clock.sleep(pause)
 
     def _once(self, call: Call) -> httpx.Response:
-        timeout = httpx.Timeout(self.timeout, read=self.timeout + call.wait_s)
+        timeout = httpx.Timeout(
+            self.timeout, connect=min(self.timeout, LONGEST_CONNECT_S), read=self.timeout + call.wait_s
+        )
         url = call.path if "://" in call.path else f"{self.base_url}{call.path}"
         params = {name: _text(value) for name, value in call.params.items() if value is not None}
         response = self._http.request(

@@ -49,6 +49,7 @@ class Events:
         self._stood = False
         self._tries = 0
         self._closed = threading.Event()
+        self._swap = threading.Lock()  # between a new connection and close() of another thread
 
     def __iter__(self) -> Self:
         return self
@@ -63,8 +64,9 @@ class Events:
 
     def close(self) -> None:
         """End the iteration."""
-        self._closed.set()
-        connection = self._connection
+        with self._swap:
+            self._closed.set()
+            connection = self._connection
         if connection is not None:
             connection.close()
 
@@ -78,14 +80,13 @@ class Events:
 
     def _text(self) -> str | None:
         """The next frame; None where there is none before the next try."""
-        if self._connection is None:
-            self._connection = self._connect()
-        if self._connection is None:
+        connection = self._connection or self._connect()
+        if connection is None:
             return None
         try:
-            frame = self._connection.recv(timeout=SILENCE_S)
+            frame = connection.recv(timeout=SILENCE_S)
         except (ConnectionClosed, TimeoutError) as error:
-            self._lost(self._connection, error)
+            self._lost(connection, error)
             return None
         if not isinstance(frame, str):
             raise UnexpectedAnswer(f"{self._calls.root}/ws sends what is no text")
@@ -126,10 +127,12 @@ class Events:
         except (OSError, InvalidHandshake) as error:
             self._again(ConnectionFailed(f"{self._calls.root}/ws cannot be reached: {error}"), None, error)
             return None
-        if self._closed.is_set():  # meanwhile, by another thread
-            connection.close()
-            return None
-        return connection
+        with self._swap:
+            if not self._closed.is_set():
+                self._connection = connection
+                return connection
+        connection.close()
+        return None
 
     def _shown(self) -> dict[str, str]:
         return {name: self._calls.headers[name] for name in SHOWN if name in self._calls.headers}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from retire_cluster.sdk.calls import Calls, get, segment
 from retire_cluster.sdk.errors import DeadlinePassed
@@ -9,7 +10,8 @@ from retire_cluster.sdk.listing import LARGEST_PAGE, Listing
 from retire_cluster.sdk.models import Task
 from retire_cluster.sdk.progress import counting
 
-LONGEST_POLL_S = 50.0  # the server takes 60; proxies often end what is silent for 60 s
+ONE_POLL_S = 50.0  # the server takes 60; proxies often end what is silent for 60 s
+MANY_POLL_S = 5.0  # of the first of many: the others end meanwhile
 SHORTEST_POLL_S = 0.5  # a server that answers sooner is short of threads and does not wait
 FEW_CALLS_LEFT = 20  # of the rate limit; below, one call a second is what 60 a minute allow
 FEW_TASKS = 10  # asking for each costs less than reading the list
@@ -19,7 +21,7 @@ def until_ended(calls: Calls, task_id: str, timeout: float | None) -> Task:
     """The task once it is terminal. Raises DeadlinePassed."""
     until = _until(calls, timeout)
     while True:
-        task = _poll(calls, task_id, until)
+        task = _poll(calls, task_id, until, ONE_POLL_S)
         if task.is_terminal:
             return task
         if calls.clock.now() >= until:
@@ -49,9 +51,9 @@ class _Watch:
         self._until = until
         self._list_at = -math.inf
         self.ids = [item.task_id if isinstance(item, Task) else item for item in wanted]
-        self.seen = {item.task_id: item for item in wanted if isinstance(item, Task)}
+        self.seen: dict[str, Task] = {}  # never what was given: it may have been retried since
         self.open = [*dict.fromkeys(self.ids)]
-        self._drop_ended()
+        self._created = {item.task_id: item.created_at for item in wanted if isinstance(item, Task)}
 
     def follow(self, done: Callable[[int], None]) -> None:
         """Until all have ended or time is up; `done` is told how many of the given ones have."""
@@ -62,7 +64,8 @@ class _Watch:
             if self.open:
                 self._save_calls()
                 head = self.open[0]
-                self.seen[head] = _poll(self._calls, head, self._until)
+                longest = MANY_POLL_S if len(self.open) > FEW_TASKS else ONE_POLL_S
+                self.seen[head] = _poll(self._calls, head, self._until, longest)
             self._drop_ended()
             done(self._ended())
 
@@ -75,11 +78,13 @@ class _Watch:
 
     def _read_list(self) -> None:
         """See how those stand whose time of creation is known; not more pages than asking one by one would cost."""
-        known = [self.seen[task_id].created_at for task_id in self.open if task_id in self.seen]
+        known = [self._created[task_id] for task_id in self.open if task_id in self._created]
         if not known:
             return
         wanted = set(self.open)
-        listing = Listing(self._calls, "/tasks", Task, {"created_after": min(known)}, by_cursor=True)
+        # The first bound includes its moment, the second does not.
+        span = {"created_after": min(known), "created_before": max(known) + timedelta(microseconds=1)}
+        listing = Listing(self._calls, "/tasks", Task, span, by_cursor=True)
         pages = 0
         for page in listing.pages(LARGEST_PAGE):
             pages += 1
@@ -89,7 +94,8 @@ class _Watch:
             if not wanted or pages * FEW_TASKS > len(self.open):
                 break
         self._drop_ended()
-        self._list_at = self._calls.clock.now() + max(1, pages)
+        limited = self._calls.calls_left is not None
+        self._list_at = self._calls.clock.now() + (2.0 * pages if limited else 1.0)
 
     def _save_calls(self) -> None:
         left = self._calls.calls_left
@@ -97,10 +103,10 @@ class _Watch:
             self._calls.clock.sleep(min(1.0, max(0.0, self._until - self._calls.clock.now())))
 
 
-def _poll(calls: Calls, task_id: str, until: float) -> Task:
+def _poll(calls: Calls, task_id: str, until: float, longest: float) -> Task:
     """How the task stands: at its end, or after a while."""
     began = calls.clock.now()
-    seconds = min(LONGEST_POLL_S, max(0.0, until - began))
+    seconds = min(longest, max(0.0, until - began))
     task = _status(calls, task_id, seconds, until)
     rest = min(SHORTEST_POLL_S, seconds) - (calls.clock.now() - began)
     if not task.is_terminal and rest > 0:
