@@ -103,6 +103,7 @@ class KeyCalls:
         return Listing(self._calls, "/keys", Key, {}, by_cursor=False)
 
     def key(self, key_id: str) -> Key:
+        """One key, without its text."""
         return self._calls.answer(get(f"/keys/{segment(key_id)}")).to(Key)
 
     def create_key(
@@ -138,6 +139,7 @@ class KeyCalls:
         return Listing(self._calls, "/join-tokens", JoinToken, {}, by_cursor=False)
 
     def join_token(self, token_id: str) -> JoinToken:
+        """One token, without its text."""
         return self._calls.answer(get(f"/join-tokens/{segment(token_id)}")).to(JoinToken)
 
     def create_join_token(

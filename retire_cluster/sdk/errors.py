@@ -37,7 +37,7 @@ class Timeout(ConnectionFailed):
 
 
 class DeadlinePassed(SdkError):
-    """A wait is over and the work is not. `task` is the state it was seen in last; `open` all that are not done."""
+    """A wait is over, the work is not. `task` is its state; `open` has all that are known not to be done."""
 
     advice = "it goes on running: wait again with a longer timeout=, look at explain(task), or cancel(task)"
 

@@ -128,9 +128,9 @@ KINDS: Mapping[str, type[Event]] = {
 }
 
 
-def event(frame: Mapping[str, Any]) -> Event:
+def event(frame: Any) -> Event:
     """The event of a frame. Raises Mismatch."""
-    data = frame.get("data")
+    data = frame.get("data") if isinstance(frame, Mapping) else None
     if not isinstance(data, Mapping):
         raise Mismatch("an event without data")
     return KINDS.get(str(frame.get("type")), Event).of({**data, **frame})

@@ -7,6 +7,8 @@ import json
 import ssl
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -17,10 +19,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from retire_cluster.sdk import errors
 from retire_cluster.sdk.calls import BAD_CERTIFICATE, Calls
-from retire_cluster.sdk.decoding import Mismatch
 from retire_cluster.sdk.errors import ConnectionFailed, SdkError, UnexpectedAnswer
 from retire_cluster.sdk.events import Event, event
-from retire_cluster.sdk.pausing import retry_after
+from retire_cluster.sdk.pausing import LONGEST_RETRY_AFTER_S, retry_after
 
 SILENCE_S = 60.0  # the server says something every 15 s; after a minute the connection is lost
 LARGEST_FRAME = 16 * 1024 * 1024  # bytes; a snapshot of a thousand devices has some hundred thousand
@@ -46,10 +47,10 @@ class Events:
         self._calls = calls
         self._wanted = {"topics": ",".join(topics), "task_id": task_id or ""}
         self._connection: ClientConnection | None = None
+        self._entered = ExitStack()  # closes the connection
         self._stood = False
         self._tries = 0
         self._closed = threading.Event()
-        self._swap = threading.Lock()  # between a new connection and close() of another thread
 
     def __iter__(self) -> Self:
         return self
@@ -64,11 +65,8 @@ class Events:
 
     def close(self) -> None:
         """End the iteration."""
-        with self._swap:
-            self._closed.set()
-            connection = self._connection
-        if connection is not None:
-            connection.close()
+        self._closed.set()
+        self._entered.close()
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +84,7 @@ class Events:
         try:
             frame = connection.recv(timeout=SILENCE_S)
         except (ConnectionClosed, TimeoutError) as error:
-            self._lost(connection, error)
+            self._lost(error)
             return None
         if not isinstance(frame, str):
             raise UnexpectedAnswer(f"{self._calls.root}/ws sends what is no text")
@@ -96,7 +94,7 @@ class Events:
         """The event of a frame; None for those that are only for the connection."""
         try:
             found = event(json.loads(text))
-        except (ValueError, AttributeError, Mismatch) as error:
+        except ValueError as error:
             raise UnexpectedAnswer(
                 f"{self._calls.root}/ws sends what this SDK does not know: {error}"
             ) from None
@@ -110,7 +108,7 @@ class Events:
         """A connection; None after a pause, if it may be tried again. Raises SdkError."""
         self._tries += 1
         try:
-            connection = connect(
+            found = connect(
                 self._address(),
                 ssl=self._calls.tls if self._calls.root.startswith("https:") else None,
                 additional_headers=self._shown(),
@@ -127,12 +125,11 @@ class Events:
         except (OSError, InvalidHandshake) as error:
             self._again(ConnectionFailed(f"{self._calls.root}/ws cannot be reached: {error}"), None, error)
             return None
-        with self._swap:
-            if not self._closed.is_set():
-                self._connection = connection
-                return connection
-        connection.close()
-        return None
+        self._connection = self._entered.enter_context(found)
+        if self._closed.is_set():  # by another thread, perhaps before there was something to close
+            self._entered.close()
+            return None
+        return self._connection
 
     def _shown(self) -> dict[str, str]:
         return {name: self._calls.headers[name] for name in SHOWN if name in self._calls.headers}
@@ -146,16 +143,19 @@ class Events:
 
     def _again(self, failure: SdkError, wanted: float | None, cause: Exception) -> None:
         """Wait before the next try, or raise the failure."""
-        tries = min(self._tries, self._calls.retries.most) if self._stood else self._tries
-        pause = self._calls.retries.pause(max(1, tries), wanted)
-        if pause is None and not self._stood:
+        retries = self._calls.retries
+        if self._stood:
+            retries = replace(retries, most=self._tries)
+            wanted = None if wanted is None else min(wanted, LONGEST_RETRY_AFTER_S)
+        pause = retries.pause(self._tries, wanted)
+        if pause is None:
             raise failure from cause
-        self._closed.wait(SILENCE_S if pause is None else pause)
+        self._closed.wait(pause)
 
-    def _lost(self, connection: ClientConnection, error: Exception) -> None:
+    def _lost(self, error: Exception) -> None:
         """The connection ended; the next is made at once, and after a pause if that fails. Raises ApiError."""
         self._connection = None
-        connection.close()
+        self._entered.close()
         close = error.rcvd if isinstance(error, ConnectionClosed) else None
         if close is not None and close.code in NOT_ALLOWED:
             kind, status = NOT_ALLOWED[close.code]

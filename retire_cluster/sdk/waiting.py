@@ -11,7 +11,7 @@ from retire_cluster.sdk.models import Task
 from retire_cluster.sdk.progress import counting
 
 ONE_POLL_S = 50.0  # the server takes 60; proxies often end what is silent for 60 s
-MANY_POLL_S = 5.0  # of the first of many: the others end meanwhile
+MANY_POLL_S = 5.0  # of one of many: the others end meanwhile
 SHORTEST_POLL_S = 0.5  # a server that answers sooner is short of threads and does not wait
 FEW_CALLS_LEFT = 20  # of the rate limit; below, one call a second is what 60 a minute allow
 FEW_TASKS = 10  # asking for each costs less than reading the list
@@ -35,16 +35,16 @@ def until_all_ended(
     watch = _Watch(calls, wanted, _until(calls, timeout))
     with counting(len(watch.ids), show=progress) as done:
         watch.follow(done)
+        watch.look()
     if watch.open:
         states = [watch.seen[task_id] for task_id in watch.open if task_id in watch.seen]
-        first = states[0] if states else _status(calls, watch.open[0], 0.0, math.inf)
         message = f"{len(watch.open)} of {len(watch.ids)} tasks have not ended after {timeout:g} s"
-        raise DeadlinePassed(message, first, states)
+        raise DeadlinePassed(message, states[0], states)
     return [watch.seen[task_id] for task_id in watch.ids]
 
 
 class _Watch:
-    """Which tasks are open. The list answers for a hundred at once; the first open one is waited for."""
+    """Which tasks are open. The list answers for a hundred at once; one of the open ones is waited for."""
 
     def __init__(self, calls: Calls, wanted: Sequence[Task | str], until: float) -> None:
         self._calls = calls
@@ -63,11 +63,23 @@ class _Watch:
                 self._read_list()
             if self.open:
                 self._save_calls()
-                head = self.open[0]
-                longest = MANY_POLL_S if len(self.open) > FEW_TASKS else ONE_POLL_S
-                self.seen[head] = _poll(self._calls, head, self._until, longest)
+                self._wait_for_one()
             self._drop_ended()
             done(self._ended())
+
+    def _wait_for_one(self) -> None:
+        """The first of few; the last of many, because the list tells of those before it."""
+        few = len(self.open) <= FEW_TASKS
+        task_id = self.open[0 if few else -1]
+        self.seen[task_id] = _poll(self._calls, task_id, self._until, ONE_POLL_S if few else MANY_POLL_S)
+
+    def look(self) -> None:
+        """How the open ones stand now, whatever the time: one call for each of few, else the list."""
+        if len(self.open) > FEW_TASKS:
+            self._read_list()
+        for task_id in self.open if len(self.open) <= FEW_TASKS else self.open[:1]:
+            self.seen[task_id] = _status(self._calls, task_id, 0.0, math.inf)
+        self._drop_ended()
 
     def _ended(self) -> int:
         still = set(self.open)
