@@ -1,6 +1,7 @@
 """Calls over HTTP: the envelope taken off, errors as exceptions, tried again where that cannot do harm."""
 
 import ssl
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -111,6 +112,9 @@ class Calls:
         if api_key:
             headers["X-API-Key"] = _checked_key(api_key)
         self._http = httpx.Client(headers=headers, verify=self.tls, transport=transport)
+        weakref.finalize(
+            self, self._http.close
+        )  # for whoever never closes it, as the specification's snippet
 
     @property
     def headers(self) -> httpx.Headers:

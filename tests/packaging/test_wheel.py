@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SCRIPTS = sorted(PROJECT["scripts"])
+BASE = PROJECT["dependencies"]
 
 pytestmark = pytest.mark.timeout(600)  # seconds; downloads the dependencies when pip's cache is cold
 
@@ -87,7 +89,7 @@ def phone(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     environment.pip("install", "--no-deps", wheel)
     environment.pip(
         *("install", "--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none"),
-        *("--target", environment.packages, "websockets"),
+        *("--target", environment.packages, *BASE),
     )
     return environment
 
@@ -161,3 +163,15 @@ def test_the_base_install_runs_the_agent(phone: Environment) -> None:
     phone("python", "-W", "error", "-c", "import retire_cluster.agent, retire_cluster.cli.worker")
     version = phone("python", "-c", "import retire_cluster; print(retire_cluster.__version__)").strip()
     assert version in phone("retire-cluster-worker", "--version")
+
+
+def test_the_base_install_has_the_sdk(phone: Environment) -> None:
+    program = (
+        "from retire_cluster.sdk import RetireClusterAPI, SdkError\n"
+        "from rich.progress import Progress\n"
+        "try:\n"
+        "    RetireClusterAPI('http://127.0.0.1:9', retries=0).cluster_status()\n"
+        "except SdkError as error:\n"
+        "    print(error)"
+    )
+    assert "check the address" in phone("python", "-W", "error", "-c", program)

@@ -264,10 +264,11 @@ def test_another_thread_ends_a_stream_that_waits_for_its_server() -> None:
 
 def test_silence_for_too_long_is_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "SILENCE_S", 0.2)
-    live = Live(stays(SNAPSHOT), stays(RESUMED, RUNNING))
+    # On a busy machine the second one may be silent for too long as well.
+    live = Live(stays(SNAPSHOT), *[stays(RESUMED, RUNNING)] * 20)
     with listening(live) as client, client.events() as events:
         assert [next(events).seq for _ in range(2)] == [3, 4]
-    assert len(live.asked) == 2
+    assert len(live.asked) >= 2
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"type": "task.running", "data": {}}', "null"])

@@ -53,8 +53,8 @@ class Cluster:
         recent = [moment for moment, _ in self.calls if moment > now - 60]
         if self._a_minute is not None and len(recent) >= self._a_minute:
             self.refused += 1
-            wait = {"Retry-After": str(int(recent[0] + 60 - now) + 1)}
-            return failure(429, "RATE_LIMIT_EXCEEDED", headers=wait)
+            again = {"Retry-After": str(int(recent[0] + 60 - now) + 1)}
+            return failure(429, "RATE_LIMIT_EXCEEDED", headers=again)
         self.calls.append((now, request.url.path))
         left = (
             {} if self._a_minute is None else {"X-RateLimit-Remaining": str(self._a_minute - len(recent) - 1)}
