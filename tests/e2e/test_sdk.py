@@ -1,5 +1,6 @@
 """The Python SDK against a real cluster: its calls, its events, and what it does when the network fails."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from retire_cluster.sdk.errors import (
     ValidationFailed,
 )
 from retire_cluster.sdk.events import DeviceEvent, Event, Snapshot, TaskEvent, TasksSubmitted
+from tests.architecture.code import ROOT
 from tests.e2e.cluster import Cluster, running, until
 from tests.e2e.cutting import cutting
 from tests.e2e.snippets import PYTHON, at
@@ -408,3 +410,16 @@ def test_a_program_on_a_device_needs_nothing_of_the_server(cluster: Cluster) -> 
     command = [sys.executable, "-W", "error", "-c", program, f"http://127.0.0.1:{cluster.port}/api/v1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("success success success\n[]\n", "")
+
+
+def test_the_examples_of_the_reference_work(cluster: Cluster, api: RetireClusterAPI) -> None:
+    page = (ROOT / "docs" / "reference" / "sdk-python.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) >= 5
+    names: dict[str, Any] = {"KEY": key_of(cluster)}
+    for example in examples:
+        exec(at(cluster.port, example), names)
+    assert names["result"].result_data == {"echo": {"message": "Hello"}}
+    assert names["event"].task_id == names["task"].task_id
+    assert not api.key(names["key"].id).is_active
+    api.reset_config()

@@ -73,9 +73,14 @@ class Server:
         return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
 
-def client(answering: Answering, clock: Clock | None = None, **more: Any) -> RetireClusterAPI:
+def client(
+    answering: Answering,
+    clock: Clock | None = None,
+    address: str = "http://cluster.test:8081/api/v1",
+    **more: Any,
+) -> RetireClusterAPI:
     return RetireClusterAPI(
-        "http://cluster.test:8081/api/v1",
+        address,
         transport=httpx.MockTransport(answering),
         clock=clock or StillClock(),
         verify=TLS,

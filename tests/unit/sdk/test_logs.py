@@ -12,7 +12,7 @@ from tests.unit.sdk.network import CREATED, StillClock, client, failure, success
 
 
 class Printing:
-    """A task that prints a character at each of the given times and ends at the last one. Its `/ws` is not there."""
+    """A task that prints a character at each of the given times and ends at the last one. There is no `/ws`."""
 
     def __init__(self, times: list[float], left: str | None = None) -> None:
         self.clock = StillClock()
@@ -52,8 +52,8 @@ def test_a_followed_output_is_whole_and_in_order(times: list[float]) -> None:
 
 
 def polling(task: Printing) -> Any:
-    """A client whose server has no events: nothing listens at its address."""
-    return client(task, task.clock, retries=0)
+    """A client whose server has no events: nothing listens on that port."""
+    return client(task, task.clock, "http://127.0.0.1:1/api/v1", retries=0)
 
 
 @given(st.integers(0, 1200), st.integers(0, 1300))

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from retire_cluster.sdk import Client, RetireClusterAPI, SdkError, models
+from retire_cluster.sdk import Client, RetireClusterAPI, SdkError, errors, events, models
 from retire_cluster.sdk.decoding import Model
 from tests.architecture.code import ROOT
 from tests.unit.sdk.network import client, success
@@ -172,3 +172,25 @@ def test_no_model_has_a_field_that_the_api_has_not(model: type[Model]) -> None:
 def test_a_submission_has_the_api_s_fields() -> None:
     known = {item.name for item in dataclasses.fields(models.Submission)}
     assert known == set(document()["components"]["schemas"]["Submission"]["properties"])
+
+
+def reference() -> str:
+    return (ROOT / "docs" / "reference" / "sdk-python.md").read_text()
+
+
+def test_every_method_is_in_the_reference() -> None:
+    assert [name for name in [*USES, *WITHOUT_CALL] if not re.search(rf"`[^`]*\b{name}\(", reference())] == []
+
+
+def test_every_error_code_is_in_the_reference_with_its_exception() -> None:
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| `(\w+)`", reference(), re.MULTILINE))
+    assert rows == {code: kind.__name__ for code, kind in errors.BY_CODE.items()}
+
+
+def test_every_argument_of_the_client_is_in_the_reference() -> None:
+    arguments = list(inspect.signature(Client.__init__).parameters)[1:]
+    assert [name for name in arguments if f"`{name}`" not in reference()] == []
+
+
+def test_every_class_of_events_is_in_the_reference() -> None:
+    assert [kind.__name__ for kind in events.KINDS.values() if f"`{kind.__name__}`" not in reference()] == []
