@@ -37,7 +37,8 @@ class ClusterCalls:
 
     def index(self) -> dict[str, str]:
         """Addresses of what there is, by name."""
-        return dict(self._calls.answer(get("")).member("links"))
+        links: dict[str, str] = self._calls.answer(get("")).member("links")
+        return links
 
     def cluster_status(self) -> ClusterStatus:
         """Devices, resources, and the server."""
@@ -59,7 +60,7 @@ class ConfigCalls:
 
     def config(self) -> Configuration:
         """All sections with their settings."""
-        return dict(self._calls.answer(get("/config")).data)
+        return self._calls.answer(get("/config")).members()
 
     def config_section(self, name: str) -> Section:
         """A section and its version."""
@@ -77,7 +78,7 @@ class ConfigCalls:
 
     def reset_config(self) -> Configuration:
         """Set everything to its default; all sections."""
-        return dict(self._calls.answer(Call("POST", "/config/reset")).data)
+        return self._calls.answer(Call("POST", "/config/reset")).members()
 
     def audit(
         self,
@@ -179,9 +180,9 @@ class KeyCalls:
 
 def _section(name: str, answer: Answer) -> Section:
     etag = answer.headers.get("ETag")
-    if not isinstance(answer.data, dict) or etag is None:
-        raise UnexpectedAnswer(f"the section {name} comes without settings or without its version")
-    return Section(name, answer.data, etag)
+    if etag is None:
+        raise UnexpectedAnswer(f"the section {name} comes without its version")
+    return Section(name, answer.members(), etag)
 
 
 def _body(wanted: Mapping[str, Any]) -> dict[str, Any]:

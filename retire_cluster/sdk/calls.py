@@ -69,9 +69,15 @@ class Answer:
         """The data as a model. Raises UnexpectedAnswer."""
         return read(model, self.data)
 
+    def members(self) -> dict[str, Any]:
+        """The data as an object. Raises UnexpectedAnswer."""
+        if not isinstance(self.data, dict):
+            raise UnexpectedAnswer("the answer is no object")
+        return self.data
+
     def member(self, name: str) -> Any:
         """A member of the data. Raises UnexpectedAnswer."""
-        if not isinstance(self.data, dict) or name not in self.data:
+        if name not in self.members():
             raise UnexpectedAnswer(f"the answer comes without {name!r}")
         return self.data[name]
 

@@ -59,13 +59,14 @@ class Client(TaskCalls, DeviceCalls, ClusterCalls, ConfigCalls, KeyCalls):
         return self._calls.headers
 
     def events(
-        self, *, topics: Iterable[str] = (), task_id: str | None = None, since: str | None = None
+        self, *, topics: str | Iterable[str] = (), task_id: str | None = None, since: str | None = None
     ) -> Events:
         """What happens in the cluster, as it happens: an iterator that outlives lost connections.
 
         `topics`: task, device, cluster, config. `since`: the `cursor` of the last event seen.
         """
-        return Events(self._calls, topics=topics, task_id=task_id, since=since)
+        wanted = (topics,) if isinstance(topics, str) else topics
+        return Events(self._calls, topics=wanted, task_id=task_id, since=since)
 
     def close(self) -> None:
         """Give the connections back. Streams of events are closed on their own."""

@@ -341,6 +341,13 @@ def test_a_wait_outlives_a_restart_of_the_server(tmp_path: Path) -> None:
             assert result.result(LONG_S).ok
 
 
+def usage(*, is_ca: bool) -> x509.KeyUsage:
+    """What a certificate's key may do; Python 3.13 wants it said."""
+    unused = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign")
+    never = dict.fromkeys((*unused, "encipher_only", "decipher_only"), False)
+    return x509.KeyUsage(digital_signature=not is_ca, key_cert_sign=is_ca, **never)
+
+
 class Authority:
     """A certificate authority of one's own, and a server's certificate from it."""
 
@@ -364,6 +371,7 @@ class Authority:
             builder = builder.add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
             builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             builder = builder.add_extension(identifier, critical=False)
+            builder = builder.add_extension(usage(is_ca=is_ca), critical=True)
             names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
             builder = builder.add_extension(names, critical=False)
             return builder.sign(root_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

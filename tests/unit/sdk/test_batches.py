@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retire_cluster.sdk import SdkError, Submission
@@ -16,7 +16,8 @@ from tests.unit.sdk.network import client, failure, success, task_row
 BATCH_LIMIT = 8 * 1024 * 1024  # bytes, of the server
 
 
-@given(st.lists(st.integers(0, 3), max_size=60), st.integers(0, 2500))
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 3), max_size=20), st.integers(0, 2500))
 def test_batches_hold_everything_in_order(sizes: list[int], more: int) -> None:
     bodies: list[dict[str, Any]] = [
         {"n": number, "text": "x" * (size * 2**20)} for number, size in enumerate(sizes)

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retire_cluster.sdk import UnexpectedAnswer
@@ -46,7 +46,8 @@ class Shelf:
         return success(self.rows[start : start + size], pagination=place)
 
 
-@given(amount=st.integers(0, 450), page_size=st.integers(1, LARGEST_PAGE))
+@settings(max_examples=40)
+@given(amount=st.integers(0, 250), page_size=st.integers(1, LARGEST_PAGE))
 def test_pages_hold_everything_once_and_in_order(amount: int, page_size: int) -> None:
     shelf = Shelf(amount)
     pages = list(client(shelf).tasks().pages(page_size))
