@@ -1,5 +1,6 @@
 """Calls over HTTP: the envelope taken off, errors as exceptions, tried again where that cannot do harm."""
 
+import math
 import ssl
 import weakref
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ M = TypeVar("M", bound=Model)
 API_PATH = "/api/v1"
 LONGEST_CONNECT_S = 10.0  # who does not take a connection within that is not there; tries multiply it
 NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+FEW_CALLS_LEFT = 20  # of a rate limit
+SPARING_PAUSE_S = 3.0  # so the last 20 calls of a minute last until its first ones count no more
 TURNED_AWAY = frozenset({429, 503})  # the server says that it did not do it
 IN_BETWEEN = frozenset({502, 504})  # a proxy says that it does not know
 # What a proxy without our envelope means.
@@ -129,6 +132,11 @@ class Calls:
 
     def close(self) -> None:
         self._http.close()
+
+    def spare(self, longest_s: float = math.inf) -> None:
+        """Pause before one of many calls, when few are left: to be refused takes longer."""
+        if self.calls_left is not None and self.calls_left < FEW_CALLS_LEFT:
+            self.clock.sleep(min(SPARING_PAUSE_S, max(0.0, longest_s)))
 
     def answer(self, call: Call, *, until: float | None = None) -> Answer:
         """The data of a success. Raises SdkError; tries no longer than until the clock shows `until`."""

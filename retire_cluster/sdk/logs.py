@@ -11,8 +11,6 @@ from retire_cluster.sdk.stream import Events
 LARGEST_PAGE = 500  # chunks
 FIRST_PAUSE_S = 0.3
 LONGEST_PAUSE_S = 3.0  # 20 calls a minute of the 60 the server allows
-FEW_CALLS_LEFT = 20
-PACE_S = 1.0  # between calls when few are left
 
 
 def page(calls: Calls, task_id: str, offset: int, limit: int) -> TaskLogs:
@@ -55,9 +53,7 @@ class Output:
     def read(self) -> Iterator[OutputChunk]:
         """What is there by now."""
         while not self.is_complete:
-            left = self._calls.calls_left
-            if left is not None and left < FEW_CALLS_LEFT:
-                self._calls.clock.sleep(PACE_S)
+            self._calls.spare()
             part = page(self._calls, self._task_id, self.offset, LARGEST_PAGE)
             self.offset, self.is_complete = part.next_offset, part.is_complete
             yield from part.chunks

@@ -13,7 +13,6 @@ from retire_cluster.sdk.progress import counting
 ONE_POLL_S = 50.0  # the server takes 60; proxies often end what is silent for 60 s
 MANY_POLL_S = 5.0  # of one of many: the others end meanwhile
 SHORTEST_POLL_S = 0.5  # a server that answers sooner is short of threads and does not wait
-FEW_CALLS_LEFT = 20  # of the rate limit; below, one call a second is what 60 a minute allow
 FEW_TASKS = 10  # asking for each costs less than reading the list
 
 
@@ -62,7 +61,7 @@ class _Watch:
             if len(self.open) > FEW_TASKS and self._calls.clock.now() >= self._list_at:
                 self._read_list()
             if self.open:
-                self._save_calls()
+                self._calls.spare(self._until - self._calls.clock.now())
                 self._wait_for_one()
             self._drop_ended()
             done(self._ended())
@@ -105,14 +104,10 @@ class _Watch:
             wanted -= found.keys()
             if not wanted or pages * FEW_TASKS > len(self.open):
                 break
+            self._calls.spare(self._until - self._calls.clock.now())
         self._drop_ended()
         limited = self._calls.calls_left is not None
         self._list_at = self._calls.clock.now() + (2.0 * pages if limited else 1.0)
-
-    def _save_calls(self) -> None:
-        left = self._calls.calls_left
-        if left is not None and left < FEW_CALLS_LEFT:
-            self._calls.clock.sleep(min(1.0, max(0.0, self._until - self._calls.clock.now())))
 
 
 def _poll(calls: Calls, task_id: str, until: float, longest: float) -> Task:

@@ -162,6 +162,13 @@ def test_a_thousand_tasks_cost_few_calls() -> None:
     assert len(cluster.calls) < 200
 
 
+def test_a_rate_limit_is_kept_and_not_run_into() -> None:
+    cluster = Cluster([0.0] * 150, a_minute=60)
+    cluster.api.wait_all([f"t{number}" for number in range(150)])
+    assert len(cluster.calls) == 150
+    assert cluster.refused == 0
+
+
 def test_those_that_are_open_at_the_deadline_are_named() -> None:
     cluster = Cluster([1, 1, 100, 1, 200])
     with pytest.raises(DeadlinePassed, match="2 of 5 tasks have not ended after 20 s") as caught:
