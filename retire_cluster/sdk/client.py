@@ -61,12 +61,12 @@ class Client(TaskCalls, DeviceCalls, ClusterCalls, ConfigCalls, KeyCalls):
     def events(
         self, *, topics: str | Iterable[str] = (), task_id: str | None = None, since: str | None = None
     ) -> Events:
-        """What happens in the cluster, as it happens: an iterator that outlives lost connections.
+        """What happens in the cluster from now on: an iterator that outlives lost connections.
 
         `topics`: task, device, cluster, config. `since`: the `cursor` of the last event seen.
         """
         wanted = (topics,) if isinstance(topics, str) else topics
-        return Events(self._calls, topics=wanted, task_id=task_id, since=since)
+        return Events(self._calls, topics=wanted, task_id=task_id, since=since).begin()
 
     def close(self) -> None:
         """Give the connections back. Streams of events are closed on their own."""

@@ -33,8 +33,7 @@ def _follow(output: "Output", calls: Calls, task_id: str) -> Iterator[OutputChun
         if not _listens(stream):
             yield from output.poll()
             return
-        yield from output.read()  # what came before the stream began
-        for event in () if output.is_complete else stream:
+        for event in stream:  # the first one is how things are now
             if not isinstance(event, TaskOutput) or event.offset > output.offset:
                 yield from output.read()
             if output.is_complete:
@@ -73,7 +72,7 @@ class Output:
 def _listens(stream: Events) -> bool:
     """Whether the server tells us of events; gunicorn's workers do not, nor some proxies."""
     try:
-        next(stream)
+        stream.begin()
     except (Unauthorized, Forbidden):
         raise
     except (ApiError, ConnectionFailed, UnexpectedAnswer):

@@ -6,6 +6,7 @@ The protocol is in docs/reference/events.md.
 import json
 import ssl
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -48,20 +49,30 @@ class Events:
         self._wanted = {"topics": ",".join(topics), "task_id": task_id or ""}
         self._connection: ClientConnection | None = None
         self._entered = ExitStack()  # closes the connection
+        self._heard: deque[Event] = deque()
         self._stood = False
         self._tries = 0
         self._closed = threading.Event()
+
+    def begin(self) -> Self:
+        """Connect and hear the first frame: from here on nothing is missed. Raises SdkError."""
+        try:
+            while not (self._stood or self._closed.is_set()):
+                self._hear()
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Event:
-        while not self._closed.is_set():
-            text = self._text()
-            found = self._event(text) if text is not None else None
-            if found is not None:
-                return found
-        raise StopIteration
+        while not (self._heard or self._closed.is_set()):
+            self._hear()
+        if self._closed.is_set():
+            raise StopIteration
+        return self._heard.popleft()
 
     def close(self) -> None:
         """End the iteration."""
@@ -75,6 +86,13 @@ class Events:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _hear(self) -> None:
+        """Take the next frame, or wait a while before the next try."""
+        text = self._text()
+        found = self._event(text) if text is not None else None
+        if found is not None:
+            self._heard.append(found)
 
     def _text(self) -> str | None:
         """The next frame; None where there is none before the next try."""

@@ -237,6 +237,19 @@ def test_a_server_that_was_there_is_waited_for_longer_than_the_tries_of_a_call()
     assert heard == [3, 4]
 
 
+def test_nothing_is_missed_that_happens_once_there_is_a_stream() -> None:
+    begun = threading.Event()
+
+    def script(connection: ServerConnection) -> None:
+        connection.send(SNAPSHOT)
+        assert begun.wait(60), "events() returns when it has heard something, before anybody iterates"
+        stays(RUNNING)(connection)
+
+    with listening(Live(script)) as client, client.events() as events:
+        begun.set()
+        assert [next(events).seq for _ in range(2)] == [3, 4]
+
+
 def test_another_thread_ends_a_silent_stream() -> None:
     with listening(Live(stays(SNAPSHOT))) as client:
         events = client.events()
@@ -253,8 +266,8 @@ def test_another_thread_ends_a_silent_stream() -> None:
 def test_another_thread_ends_a_stream_that_waits_for_its_server() -> None:
     live = Live(Refusal(503, {}, {"Retry-After": "100"}))
     with listening(live) as client:
-        events = client.events()
-        listener = threading.Thread(target=lambda: list(events))
+        events = stream.Events(client._calls, topics=(), task_id=None, since=None)
+        listener = threading.Thread(target=events.begin)
         listener.start()
         until(lambda: live.asked, "the first try")
         events.close()
@@ -273,8 +286,18 @@ def test_silence_for_too_long_is_a_lost_connection(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"type": "task.running", "data": {}}', "null"])
 def test_what_is_no_event_is_named(text: str) -> None:
-    with listening(Live(stays(text))) as client, client.events() as events, pytest.raises(UnexpectedAnswer):
+    with (
+        listening(Live(stays(text))) as client,
+        pytest.raises(UnexpectedAnswer, match="check that the address"),
+    ):
+        client.events()
+
+
+def test_what_is_no_event_is_named_later_too() -> None:
+    with listening(Live(stays(SNAPSHOT, "[]"))) as client, client.events() as events:
         next(events)
+        with pytest.raises(UnexpectedAnswer):
+            next(events)
 
 
 def test_every_type_of_the_server_has_a_class_and_no_other_has_one() -> None:
