@@ -19,6 +19,15 @@ AGENT_MAY = (
     "websockets",
     "psutil",
 )
+SDK = ("retire_cluster/sdk",)
+SDK_MAY = (
+    "retire_cluster.__version__",
+    "retire_cluster.sdk",
+    "retire_cluster.protocol",
+    "httpx",
+    "rich",
+    "websockets",
+)
 # What agent and servers log with, and what that needs.
 LOGGING = tuple(f"retire_cluster/{name}.py" for name in ("logs", "logfiles", "credentials", "env"))
 LOGGING_MAY = tuple(f"retire_cluster.{name}" for name in ("logfiles", "credentials", "env", "protocol.text"))
@@ -107,6 +116,10 @@ def impurities(source: Source) -> list[str]:
 def test_the_agent_imports_only_the_protocol_and_light_libraries() -> None:
     allowed = (*AGENT_MAY, *LOGGING_MAY, "retire_cluster.logs")
     assert [line for source in sources(*AGENT) for line in foreign_imports(source, allowed)] == []
+
+
+def test_the_sdk_imports_only_the_protocol_and_light_libraries() -> None:
+    assert [line for source in sources(*SDK) for line in foreign_imports(source, SDK_MAY)] == []
 
 
 def test_what_the_agent_logs_with_imports_only_the_standard_library() -> None:
@@ -202,6 +215,17 @@ def test_importing_the_agent_loads_nothing_heavy() -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
+def test_importing_the_sdk_loads_nothing_heavy() -> None:
+    loaded = modules_after("from retire_cluster.sdk import RetireClusterAPI")
+    assert {"retire_cluster", "httpx"} <= loaded
+    assert loaded.isdisjoint({*HEAVY, "tasks", "devices", "clusterconfig"})
+
+
+def test_importing_the_agent_does_not_load_the_sdk_s_libraries() -> None:
+    loaded = modules_after("import retire_cluster.cli.worker, retire_cluster.agent.runtime")
+    assert loaded.isdisjoint({"httpx", "rich", "anyio"})
+
+
 def test_the_probe_for_heavy_modules_sees_them() -> None:
     assert "django" in modules_after("import django")
 
@@ -238,6 +262,8 @@ def test_the_layers_hold(copy: Path) -> None:
         ("devices/models.py", "import tasks.models"),
         ("tasks/lifecycle.py", "import retire_cluster.gateway.sessions"),
         ("retire_cluster/gateway/ingest.py", "import retire_cluster.cli.manage"),
+        ("retire_cluster/sdk/calls.py", "import retire_cluster.api.errors"),
+        ("retire_cluster/agent/link.py", "import retire_cluster.sdk.client"),
         ("tasks/models.py", "import tasks.lifecycle"),
         ("tasks/rules.py", "import tasks.services"),
     ],

@@ -46,3 +46,15 @@ def test_the_metrics_extra_fits_it(laptop: Environment) -> None:
     laptop.pip("install", "--no-compile", "retire-cluster[metrics]")
     laptop.pip("check")
     laptop("python", "-W", "error", "-c", "import psutil, retire_cluster.agent.metrics")
+
+
+def test_the_sdk_is_in_it(phone: Environment) -> None:
+    program = (
+        "from retire_cluster.sdk import RetireClusterAPI, SdkError\n"
+        "from rich.progress import Progress\n"
+        "try:\n"
+        "    RetireClusterAPI('http://127.0.0.1:9', retries=0).cluster_status()\n"
+        "except SdkError as error:\n"
+        "    print(error)"
+    )
+    assert "check the address" in phone("python", "-W", "error", "-c", program)

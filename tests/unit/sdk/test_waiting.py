@@ -1,0 +1,189 @@
+"""Waiting: to the end or to the deadline, with few calls, and never in a hurry."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retire_cluster.sdk import ConnectionFailed, DeadlinePassed, RetireClusterAPI, Task
+from retire_cluster.sdk.errors import ResultNotReady
+from tests.unit.sdk.network import StillClock, client, failure, success, task_row
+
+START = datetime(2026, 11, 28, 10, tzinfo=UTC)
+RESULT = {
+    "task_id": "t0",
+    "status": "success",
+    "result_data": {"echo": 1},
+    "execution_time_seconds": 0.5,
+    "worker_device_id": "d",
+    "started_at": None,
+    "completed_at": START.isoformat(),
+    "error_message": None,
+    "error_traceback": None,
+}
+
+
+class Cluster:
+    """Tasks that end at times of their own; long polls take as long as the real ones. It may limit calls."""
+
+    def __init__(self, ends: list[float], *, polls: bool = True, a_minute: int | None = None) -> None:
+        self.clock = StillClock()
+        self._began = self.clock.now()
+        self._ends = {f"t{number}": self._began + seconds for number, seconds in enumerate(ends)}
+        self._polls = polls
+        self._a_minute = a_minute
+        self.calls: list[tuple[float, str]] = []
+        self.refused = 0
+        self.api = client(self, self.clock)
+        rows = [self._row(task_id) for task_id in self._ends]
+        self.tasks = [Task.of(row) for row in rows]
+
+    def _row(self, task_id: str) -> dict[str, Any]:
+        number = int(task_id[1:])
+        ended = self.clock.now() >= self._ends[task_id]
+        created = (START + timedelta(milliseconds=number)).isoformat()
+        return {**task_row(task_id, "success" if ended else "running"), "created_at": created}
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        now = self.clock.now()
+        recent = [moment for moment, _ in self.calls if moment > now - 60]
+        if self._a_minute is not None and len(recent) >= self._a_minute:
+            self.refused += 1
+            again = {"Retry-After": str(int(recent[0] + 60 - now) + 1)}
+            return failure(429, "RATE_LIMIT_EXCEEDED", headers=again)
+        self.calls.append((now, request.url.path))
+        left = (
+            {} if self._a_minute is None else {"X-RateLimit-Remaining": str(self._a_minute - len(recent) - 1)}
+        )
+        if request.url.path.endswith("/tasks"):
+            return self._list(request, left)
+        *_, task_id, what = request.url.path.split("/")
+        if what == "status":
+            wait = float(request.url.params.get("wait", 0))
+            assert wait <= 60
+            if self._polls:
+                self.clock.time = max(now, min(now + wait, self._ends[task_id]))
+            return success(self._row(task_id), headers=left)
+        if self._row(task_id)["status"] == "running":
+            return failure(404, "RESULT_NOT_READY")
+        return success({**RESULT, "task_id": task_id}, headers=left)
+
+    def _list(self, request: httpx.Request, left: dict[str, str]) -> httpx.Response:
+        params = request.url.params
+        rows = [self._row(task_id) for task_id in reversed(self._ends)]
+        wanted = [
+            row for row in rows if params["created_after"] <= row["created_at"] < params["created_before"]
+        ]
+        start, size = int(params["cursor"] or 0), int(params["page_size"])
+        more = start + size < len(wanted)
+        place = {"page_size": size, "has_next": more, "next_cursor": str(start + size) if more else None}
+        return success(wanted[start : start + size], pagination=place, headers=left)
+
+
+def test_a_wait_ends_when_the_task_does() -> None:
+    cluster = Cluster([130])
+    began = cluster.clock.now()
+    assert cluster.api.wait("t0").is_terminal
+    assert cluster.clock.now() == began + 130
+    assert len(cluster.calls) == 3, "long polls, not many short ones"
+
+
+def test_a_deadline_passes_and_tells_the_state() -> None:
+    cluster = Cluster([130])
+    began = cluster.clock.now()
+    with pytest.raises(DeadlinePassed, match="t0 is running after 70 s; it goes on running") as caught:
+        cluster.api.wait("t0", timeout=70)
+    assert caught.value.task.status == "running"
+    assert caught.value.open == (caught.value.task,)
+    assert cluster.clock.now() == began + 70
+
+
+@pytest.mark.parametrize("wait", [lambda api: api.wait("t0", 0), lambda api: api.wait_all(["t0"], 0)])
+def test_no_time_at_all_is_a_look(wait: Callable[[RetireClusterAPI], Any]) -> None:
+    cluster = Cluster([1])
+    with pytest.raises(DeadlinePassed) as caught:
+        wait(cluster.api)
+    assert caught.value.task.status == "running"
+    assert len(cluster.calls) == 1
+
+
+def test_a_server_that_does_not_wait_is_not_asked_without_pause() -> None:
+    cluster = Cluster([10], polls=False)
+    cluster.api.wait("t0")
+    assert len(cluster.calls) <= 21
+
+
+def test_a_lost_connection_is_an_error_and_no_deadline() -> None:
+    clock = StillClock()
+
+    def answering(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    began = clock.now()
+    with pytest.raises(ConnectionFailed):
+        client(answering, clock, retries=1000).wait("t0", timeout=30)
+    assert clock.now() <= began + 30
+
+
+def test_a_result_is_read_now_or_waited_for() -> None:
+    cluster = Cluster([5])
+    with pytest.raises(ResultNotReady, match="wait"):
+        cluster.api.result("t0")
+    with pytest.raises(DeadlinePassed):
+        cluster.api.result("t0", timeout=3)
+    assert cluster.api.result(cluster.tasks[0], timeout=3).result_data == {"echo": 1}
+
+
+@settings(max_examples=60)
+@given(st.lists(st.floats(0, 200), max_size=40), st.none() | st.integers(30, 80))
+def test_all_are_waited_for_to_the_last_one(ends: list[float], a_minute: int | None) -> None:
+    cluster = Cluster(ends, a_minute=a_minute)
+    began = cluster.clock.now()
+    found = cluster.api.wait_all(cluster.tasks)
+    assert [task.task_id for task in found] == [task.task_id for task in cluster.tasks]
+    assert all(task.is_terminal for task in found)
+    assert cluster.clock.now() >= began + max(ends, default=0)
+    assert cluster.refused == 0, "the rate limit is kept, not run into"
+
+
+def test_ids_alone_can_be_waited_for_and_named_twice() -> None:
+    cluster = Cluster([3.0] * 15)
+    wanted = [f"t{number}" for number in range(15)] + ["t3"]
+    assert [task.task_id for task in cluster.api.wait_all(wanted)] == wanted
+
+
+def test_a_thousand_tasks_cost_few_calls() -> None:
+    cluster = Cluster([number / 100 for number in range(1000)])
+    cluster.api.wait_all(cluster.tasks)
+    assert len(cluster.calls) < 200
+
+
+def test_a_rate_limit_is_kept_and_not_run_into() -> None:
+    cluster = Cluster([0.0] * 150, a_minute=60)
+    cluster.api.wait_all([f"t{number}" for number in range(150)])
+    assert len(cluster.calls) == 150
+    assert cluster.refused == 0
+
+
+def test_those_that_are_open_at_the_deadline_are_named() -> None:
+    cluster = Cluster([1, 1, 100, 1, 200])
+    with pytest.raises(DeadlinePassed, match="2 of 5 tasks have not ended after 20 s") as caught:
+        cluster.api.wait_all(cluster.tasks, timeout=20)
+    assert caught.value.task.task_id == "t2"
+
+
+def test_a_task_that_was_retried_is_waited_for_though_it_was_given_as_failed() -> None:
+    cluster = Cluster([5])
+    old = Task.of(task_row("t0", "failed"))
+    [found] = cluster.api.wait_all([old])
+    assert found.status == "success"
+
+
+def test_nothing_to_wait_for_asks_for_nothing() -> None:
+    cluster = Cluster([])
+    assert cluster.api.wait_all([]) == []
+    assert cluster.calls == []
