@@ -1,0 +1,127 @@
+"""A task's output as it comes: `run`, which is the command as if it ran here, and `logs`."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from retire_cluster.sdk import Client, SdkError, Task
+from retire_cluster.sdk.errors import Conflict
+from retire_cluster.sdk.models import OutputChunk
+from retire_cluster.terminal import shown
+from retire_cluster.terminal.exits import Exit, Trouble
+from retire_cluster.terminal.tasks import placed, sent
+
+STOP_S = 30.0  # how long a cancelled command may take to end before we leave
+
+
+def run(client: Client, arguments: argparse.Namespace) -> int:
+    """`run -- COMMAND`: stream its output, exit with its code; Ctrl-C cancels it."""
+    payload: dict[str, object] = {"command": _command(arguments.command)}
+    if arguments.env:
+        payload["env"] = dict(map(_assignment, arguments.env))
+    if arguments.cwd:
+        payload["cwd"] = arguments.cwd
+    try:
+        task = sent(client, placed(arguments, "command", payload))
+    except SdkError as error:
+        raise Trouble(f"not run: {error}", Exit.NOT_RUN) from None
+    if arguments.detach:
+        shown.as_json(task.raw) if arguments.json else print(task.task_id)
+        return Exit.OK
+    try:
+        with _cancelled_by_interrupt(client, task):
+            _announce(client, task)
+            for chunk in client.logs(task, follow=True):
+                _pass_on(chunk)
+            client.wait(task)
+            return _code(client, task)
+    except SdkError as error:
+        words = f"lost sight of it: {error}; it goes on, `retire-cluster logs -f {task.task_id}` shows it"
+        raise Trouble(words, Exit.NOT_RUN) from None
+
+
+def _command(words: list[str]) -> str | list[str]:
+    """One word is for the shell, several are a program with its arguments."""
+    words = words[1:] if words and words[0] == "--" else words
+    if not words:
+        raise Trouble("the command is missing: retire-cluster run -- 'uname -a'", Exit.USAGE)
+    return words[0] if len(words) == 1 else words
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise Trouble(f"--env {text!r} must be NAME=VALUE", Exit.USAGE)
+    return name, value
+
+
+def _announce(client: Client, task: Task) -> None:
+    """Say which task it is, and why it waits if it does: nothing here looks like running that does not run."""
+    if not sys.stderr.isatty():
+        return
+    now = client.status(task)
+    why = f" waits: {now.queue_reason}" if now.queue_reason else ""
+    shown.note(f"task {task.task_id}{why}")
+
+
+@contextmanager
+def _cancelled_by_interrupt(client: Client, task: Task) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        shown.note(f"cancelling task {task.task_id}; Ctrl-C again leaves without waiting")
+        _cancel(client, task)
+        raise
+
+
+def _cancel(client: Client, task: Task) -> None:
+    """Until its device says that nothing runs any more."""
+    try:
+        client.cancel(task)
+        ended = client.wait(task, STOP_S)
+    except Conflict:
+        return  # it ended meanwhile
+    except SdkError as error:
+        shown.note(f"whether it stopped is not known: {error}")
+    except KeyboardInterrupt:
+        shown.note(f"left; it is being cancelled: retire-cluster tasks {task.task_id}")
+    else:
+        shown.note(
+            f"{ended.status}: nothing of it runs any more" if ended.status == "cancelled" else ended.status
+        )
+
+
+def _pass_on(chunk: OutputChunk) -> None:
+    stream = sys.stderr if chunk.stream == "stderr" else sys.stdout
+    if chunk.left_out:
+        shown.note(f"[{chunk.left_out} characters of output are missing here]")
+    stream.write(shown.passed_on(chunk.text, to_terminal=stream.isatty()))
+    stream.flush()
+
+
+def _code(client: Client, task: Task) -> int:
+    """The command's own exit code, or one that says why there is none."""
+    found = client.result(task)
+    data = found.result_data if isinstance(found.result_data, dict) else {}
+    code = data.get("return_code")
+    if found.status == "timeout":
+        shown.note(f"timeout: {found.error_message}")
+        return Exit.TIMED_OUT
+    if found.status == "cancelled":
+        shown.note("it was cancelled")
+        return Exit.INTERRUPTED
+    if isinstance(code, int):
+        return code if code >= 0 else 128 - code  # ended by a signal, as shells say it
+    shown.note(f"{found.status}: {found.error_message}")
+    return Exit.NOT_RUN
+
+
+def logs(client: Client, arguments: argparse.Namespace) -> int:
+    """`logs TASK`: what it printed; with -f until it ends."""
+    for chunk in client.logs(arguments.task, follow=arguments.follow):
+        if arguments.json:
+            shown.as_json(chunk.raw)
+        else:
+            _pass_on(chunk)
+    return Exit.OK

@@ -1,0 +1,286 @@
+"""Tasks from the terminal: submit, look, wait, cancel, retry, explain."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from retire_cluster.sdk import ApiError, Client, DeadlinePassed, Submission, Task
+from retire_cluster.sdk.models import Explanation
+from retire_cluster.terminal import shown
+from retire_cluster.terminal.exits import Exit, Trouble
+
+COLUMNS = ("task", "type", "status", "priority", "device", "created", "seconds", "progress")
+
+
+def add_placement(parser: argparse.ArgumentParser) -> None:
+    """The flags that say where and how a task may run."""
+    option = parser.add_argument_group("where and how it runs").add_argument
+    option("--priority", choices=("low", "normal", "high", "urgent"))
+    option("--cores", type=int, dest="min_cpu_cores", metavar="N", help="at least so many cores")
+    option("--memory", type=float, dest="min_memory_gb", metavar="GB", help="at least so much memory")
+    option("--storage", type=float, dest="min_storage_gb", metavar="GB", help="at least so much free storage")
+    option("--platform", dest="required_platform", choices=("linux", "windows", "android", "darwin"))
+    option("--role", dest="required_role", choices=("worker", "compute", "storage", "mobile"))
+    option(
+        "--tag", action="append", dest="required_tags", metavar="TAG", help="the device has it; repeatable"
+    )
+    option("--gpu", action="store_const", const=True, dest="gpu_required", help="the device has a GPU")
+    option("--internet", action="store_const", const=True, dest="internet_required", help="it is online")
+    option("--timeout", type=int, dest="timeout_seconds", metavar="S", help="end it after so long (300)")
+    option("--retries", type=int, dest="max_retries", metavar="N", help="run it again when it fails (0)")
+    option("--on-device-loss", choices=("requeue", "fail"), help="run it elsewhere, or never twice (requeue)")
+
+
+_REQUIREMENTS = (
+    "min_cpu_cores", "min_memory_gb", "min_storage_gb", "required_platform", "required_role", "required_tags",
+    "gpu_required", "internet_required", "timeout_seconds", "max_retries", "on_device_loss",
+)  # fmt: skip
+
+
+def placed(arguments: argparse.Namespace, task_type: str, payload: dict[str, Any]) -> Submission:
+    """The submission with what the flags of `add_placement` ask for."""
+    wanted = {
+        name: getattr(arguments, name) for name in _REQUIREMENTS if getattr(arguments, name) is not None
+    }
+    return Submission(task_type, payload, arguments.priority, wanted or None)
+
+
+def sent(client: Client, submission: Submission) -> Task:
+    """Submit it."""
+    return client.submit(
+        submission.task_type,
+        submission.payload,
+        priority=submission.priority,
+        requirements=submission.requirements,
+    )
+
+
+def submit(client: Client, arguments: argparse.Namespace) -> int:
+    """`submit TYPE [PAYLOAD]`, or `--file` with one task a line."""
+    if arguments.file:
+        if arguments.type or arguments.payload:
+            raise Trouble("give either TYPE with its PAYLOAD or --file, not both", Exit.USAGE)
+        return _submit_file(client, arguments)
+    if not arguments.type:
+        raise Trouble("TYPE is missing: what kind of task, as echo; `types` lists them", Exit.USAGE)
+    submission = placed(arguments, arguments.type, _payload(arguments.payload))
+    if arguments.dry_run:
+        found = client.dry_run(submission.task_type, submission.payload, requirements=submission.requirements)
+        return _say_explanation(found, as_json=arguments.json)
+    task = sent(client, submission)
+    if arguments.wait:
+        return _ended(client, arguments, [task])
+    shown.as_json(task.raw) if arguments.json else print(task.task_id)
+    return Exit.OK
+
+
+def _submit_file(client: Client, arguments: argparse.Namespace) -> int:
+    tasks = client.submit_many(_lines(arguments.file))
+    if arguments.wait:
+        return _ended(client, arguments, tasks)
+    if arguments.json:
+        shown.as_json([task.raw for task in tasks])
+    else:
+        print(*(task.task_id for task in tasks), sep="\n")
+    return Exit.OK
+
+
+def _ended(client: Client, arguments: argparse.Namespace, tasks: Sequence[Task]) -> int:
+    """Wait for them, with a bar on a terminal, and show their results."""
+    try:
+        client.wait_all(tasks, arguments.wait_s)
+    except DeadlinePassed as late:
+        raise Trouble(
+            f"{len(late.open)} of {len(tasks)} tasks are not done yet: {late}", Exit.TIMED_OUT
+        ) from None
+    except KeyboardInterrupt:
+        shown.note(f"the {len(tasks)} tasks go on; `retire-cluster tasks` shows them")
+        raise
+    return _results(client, tasks, as_json=arguments.json)
+
+
+def _results(client: Client, tasks: Sequence[Task | str], *, as_json: bool) -> int:
+    found = [client.result(task) for task in tasks]
+    if as_json:
+        shown.as_json([item.raw for item in found] if len(found) > 1 else found[0].raw)
+    else:
+        for item in found:
+            failed = f"{item.status}: {item.error_message or ''}".rstrip(": ")
+            print(
+                json.dumps(item.result_data, ensure_ascii=False)
+                if item.ok
+                else shown.cell(failed, human=True)
+            )
+    return Exit.OK if all(item.ok for item in found) else Exit.FAILED
+
+
+def _payload(text: str | None) -> dict[str, Any]:
+    """A JSON object: as an argument, from @FILE or, as -, from standard input."""
+    if text is None:
+        return {}
+    if text == "-":
+        return _object(sys.stdin.read(), "standard input")
+    if text.startswith("@"):
+        return _object(_read(text[1:]), text[1:])
+    return _object(text, "PAYLOAD")
+
+
+def _lines(name: str) -> list[dict[str, Any]]:
+    """One task as the API takes it a line; empty lines are left out."""
+    text = sys.stdin.read() if name == "-" else _read(name)
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
+        raise Trouble(f"{name} has no tasks: write one JSON object a line", Exit.USAGE)
+    return [_object(line, f"{name}, line {number}") for number, line in lines]
+
+
+def _read(name: str) -> str:
+    try:
+        return Path(name).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        words = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise Trouble(f"cannot read {name}: {words}", Exit.USAGE) from None
+
+
+def _object(text: str, place: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise Trouble(f"{place} is no JSON: {error}", Exit.USAGE) from None
+    if not isinstance(value, dict):
+        raise Trouble(f'{place} must be a JSON object, as {{"message": "Hello"}}', Exit.USAGE)
+    return value
+
+
+def tasks(client: Client, arguments: argparse.Namespace) -> int:
+    """`tasks`: the newest, or one with everything."""
+    if arguments.task:
+        return _one(client, arguments)
+    listing = client.tasks(
+        status=arguments.status,
+        task_type=arguments.type,
+        priority=arguments.priority,
+        device_id=arguments.device,
+    )
+    page = listing.page(1, arguments.limit)
+    if arguments.json:
+        shown.as_json([task.raw for task in page.items])
+        return Exit.OK
+    shown.table(COLUMNS, map(row, page.items), empty="no tasks; `retire-cluster submit echo` makes one")
+    if page.has_next and shown.is_terminal():
+        shown.note(f"{len(page.items)} of {page.total_items} tasks; --limit shows more, at most 100")
+    return Exit.OK
+
+
+def row(task: Task) -> tuple[object, ...]:
+    """A task's line in a table."""
+    return (
+        task.task_id,
+        task.task_type,
+        "cancelling" if task.cancel_requested and not task.is_terminal else task.status,
+        task.priority,
+        task.assigned_device_id,
+        task.created_at,
+        task.execution_time_seconds,
+        None if task.progress is None else f"{task.progress:.0f} %",
+    )
+
+
+def _one(client: Client, arguments: argparse.Namespace) -> int:
+    task = client.task(arguments.task)
+    if arguments.json:
+        shown.as_json(task.raw)
+        return Exit.OK
+    why = None if task.is_terminal else client.status(task).queue_reason
+    ended = task.attempts[-1] if task.attempts else None
+    shown.facts(
+        {
+            "task": task.task_id,
+            "type": task.task_type,
+            "status": task.status,
+            **({"waits because": why} if why else {}),
+            "priority": task.priority,
+            "device": task.assigned_device_id,
+            "created": task.created_at,
+            "started": task.started_at,
+            "ended": task.completed_at,
+            "seconds": task.execution_time_seconds,
+            "attempts": len(task.attempts),
+            "error": ended.error_message if ended else None,
+            "payload": json.dumps(task.payload, ensure_ascii=False),
+            "result": json.dumps(task.result, ensure_ascii=False),
+        }
+    )
+    return Exit.OK
+
+
+def result(client: Client, arguments: argparse.Namespace) -> int:
+    """`result TASK`: with --wait once it has ended."""
+    if arguments.wait:
+        try:
+            client.wait(arguments.task, arguments.wait_s)
+        except DeadlinePassed as late:
+            raise Trouble(str(late), Exit.TIMED_OUT) from None
+    return _results(client, [arguments.task], as_json=arguments.json)
+
+
+def cancel(client: Client, arguments: argparse.Namespace) -> int:
+    """`cancel TASK…`."""
+    return _each(arguments, client.cancel)
+
+
+def retry(client: Client, arguments: argparse.Namespace) -> int:
+    """`retry TASK…`."""
+    return _each(arguments, client.retry)
+
+
+def _each(arguments: argparse.Namespace, act: Callable[[str], Task]) -> int:
+    """Do it to every task; those the server refuses keep no other from it."""
+    done: list[Task] = []
+    for task_id in arguments.task:
+        try:
+            done.append(act(task_id))
+        except ApiError as error:
+            shown.note(f"{task_id}: {error}")
+    if arguments.json:
+        shown.as_json([task.raw for task in done])
+    elif done:
+        shown.table(COLUMNS, map(row, done))
+    return Exit.OK if len(done) == len(arguments.task) else Exit.FAILED
+
+
+def explain(client: Client, arguments: argparse.Namespace) -> int:
+    """`explain TASK`: where it can run, and why not elsewhere."""
+    return _say_explanation(client.explain(arguments.task), as_json=arguments.json)
+
+
+def _say_explanation(found: Explanation, *, as_json: bool) -> int:
+    if as_json:
+        shown.as_json(found.raw)
+        return Exit.OK
+    print(shown.cell(found.reason, human=True))
+    columns = ("device", "fits", "available", "fails at", "wanted", "found")
+    rows: list[tuple[object, ...]] = []
+    for device in found.devices:
+        wrong = [(check.check, check.wanted, check.found) for check in device.checks if not check.passed]
+        about = (device.device_id, device.fits, device.available)
+        rows += [(*about, *check) for check in wrong or [(None, None, None)]]
+    shown.table(columns, rows, empty="there is no device yet: `retire-cluster tokens create` lets one join")
+    return Exit.OK
+
+
+def types(client: Client, arguments: argparse.Namespace) -> int:
+    """`types`: what devices offer."""
+    found = client.types()
+    if arguments.json:
+        shown.as_json(found.raw)
+        return Exit.OK
+    shown.table(
+        ("type", "online devices"),
+        sorted(found.devices_by_type.items()),
+        empty="no device is online, so nothing can run now",
+    )
+    return Exit.OK
