@@ -265,9 +265,10 @@ def _say_explanation(found: Explanation, *, as_json: bool) -> int:
     columns = ("device", "fits", "available", "fails at", "wanted", "found")
     rows: list[tuple[object, ...]] = []
     for device in found.devices:
-        wrong = [(check.check, check.wanted, check.found) for check in device.checks if not check.passed]
         about = (device.device_id, device.fits, device.available)
-        rows += [(*about, *check) for check in wrong or [(None, None, None)]]
+        wrong = [check for check in device.checks if not check.passed]
+        rows += [(*about, check.check, check.wanted, check.found) for check in wrong]
+        rows += [] if wrong else [(*about, None, None, None)]
     shown.table(columns, rows, empty="there is no device yet: `retire-cluster tokens create` lets one join")
     return Exit.OK
 
