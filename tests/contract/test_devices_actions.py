@@ -385,7 +385,7 @@ def test_reading_costs_the_same_statements_for_any_number_of_devices(
         ("POST", "cordon", 6),
         ("POST", "drain", 6),
         ("POST", "uncordon", 3),
-        ("DELETE", "", 10),
+        ("DELETE", "", 11),
     ],
 )
 def test_changes_cost_few_statements(
