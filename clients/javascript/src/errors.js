@@ -87,24 +87,3 @@ export const ERRORS_BY_CODE = Object.freeze({
   INTERNAL_ERROR: ServerFailed,
   SERVICE_UNAVAILABLE: Unavailable,
 });
-
-/**
- * The error an error answer stands for.
- * @param {number} status
- * @param {object | undefined} envelope undefined where the answer was not the API's, such as a proxy's page
- * @param {number} [retryAfterMs]
- */
-export function errorOf(status, envelope, retryAfterMs) {
-  if (envelope?.status !== "error") {
-    const message = `the server answered ${status}, not in the API's words`;
-    return new UnexpectedAnswer(message, { code: "UNEXPECTED_ANSWER", status, retryAfterMs });
-  }
-  const Kind = ERRORS_BY_CODE[envelope.error_code] ?? ApiError;
-  return new Kind(envelope.message, {
-    code: envelope.error_code,
-    status,
-    details: envelope.error_details ?? {},
-    requestId: envelope.request_id,
-    retryAfterMs,
-  });
-}

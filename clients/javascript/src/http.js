@@ -1,6 +1,13 @@
 /** Requests to the API: addresses, headers, time limits, and when to try again. */
 
-import { ConnectionFailed, RetireClusterError, Timeout, UnexpectedAnswer, errorOf } from "./errors.js";
+import {
+  ApiError,
+  ConnectionFailed,
+  ERRORS_BY_CODE,
+  RetireClusterError,
+  Timeout,
+  UnexpectedAnswer,
+} from "./errors.js";
 import { backoffMs, sleep } from "./waiting.js";
 
 const SAFE = new Set(["GET", "HEAD"]);
@@ -66,7 +73,7 @@ export class Http {
       try {
         return await this.once(url, init, { timeoutMs, signal });
       } catch (error) {
-        const pause = Math.max(backoffMs(failures, PACE), error.retryAfterMs ?? 0);
+        const pause = pauseMs(failures, error.retryAfterMs);
         if (failures >= this.retries || pause > this.longestPauseMs || !mayRepeat(error, repeatable)) {
           throw error;
         }
@@ -144,6 +151,27 @@ function readEnvelope(response, text) {
   return { data: envelope.data, pagination: envelope.pagination, headers: response.headers };
 }
 
+/**
+ * The error an error answer stands for.
+ * @param {number} status
+ * @param {object | undefined} envelope undefined where the answer is no JSON object: a proxy's page
+ * @param {number} [retryAfterMs]
+ */
+function errorOf(status, envelope, retryAfterMs) {
+  if (envelope?.status !== "error") {
+    const message = `the server answered ${status}, not in the API's words`;
+    return new UnexpectedAnswer(message, { code: "UNEXPECTED_ANSWER", status, retryAfterMs });
+  }
+  const Kind = ERRORS_BY_CODE[envelope.error_code] ?? ApiError;
+  return new Kind(envelope.message, {
+    code: envelope.error_code,
+    status,
+    details: envelope.error_details ?? {},
+    requestId: envelope.request_id,
+    retryAfterMs,
+  });
+}
+
 /** The JSON object in a text; undefined if there is none: a proxy's page. */
 export function parsed(text) {
   try {
@@ -164,6 +192,11 @@ export function retryAfterMs(text, now = Date.now()) {
   }
   const ms = /^\d+$/.test(text.trim()) ? 1000 * Number(text) : Date.parse(text) - now;
   return Number.isNaN(ms) ? undefined : Math.max(0, ms);
+}
+
+/** The pause before the next try: the back-off, and no less than the server asks for. */
+export function pauseMs(failures, askedMs = 0, random = Math.random) {
+  return Math.max(backoffMs(failures, PACE, random), askedMs);
 }
 
 function broken(url, cause) {

@@ -791,6 +791,3 @@ export const ERRORS_BY_CODE: Readonly<{
   INTERNAL_ERROR: typeof ServerFailed;
   SERVICE_UNAVAILABLE: typeof Unavailable;
 }>;
-
-/** The error an error answer stands for; `envelope` is undefined where the answer was not the API's. */
-export function errorOf(status: number, envelope: object | undefined, retryAfterMs?: number): RetireClusterError;
