@@ -84,7 +84,7 @@ test("who may not listen any more is told, and no new connection made", async (t
     let connections = 0;
     const server = await rawWebSockets(t, (socket) => {
       connections += 1;
-      socket.write(Buffer.concat([event(1, "snapshot"), goodbye(code, "revoked")]));
+      socket.end(Buffer.concat([event(1, "snapshot"), goodbye(code, "revoked")]));
     });
     await assert.rejects(upTo(2, new sdk.Client(server.url).events()), { constructor: Kind, message: "revoked" });
     assert.equal(connections, 1);
