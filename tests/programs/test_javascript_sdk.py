@@ -1,10 +1,11 @@
-"""The npm package in clients/javascript: its own tests on a real server, its types, and what `npm pack` makes of it."""
+"""The npm package in clients/javascript: its own tests on a real server, its types, its tarball."""
 
 import json
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,9 @@ def test_its_version_is_that_of_the_project() -> None:
 
 
 def test_it_has_a_class_for_every_error_code_of_the_api(installed: Path) -> None:
-    script = 'import("retire-cluster").then((sdk) => console.log(JSON.stringify(Object.keys(sdk.ERRORS_BY_CODE))))'
+    script = (
+        'import("retire-cluster").then((sdk) => console.log(JSON.stringify(Object.keys(sdk.ERRORS_BY_CODE))))'
+    )
     codes = json.loads(run(program("node"), "-e", script, cwd=installed))
     from retire_cluster.api.errors import ErrorCode
 
@@ -132,7 +135,9 @@ def test_its_types_fit_a_program_that_uses_all_of_it(installed: Path, tmp_path: 
     source = (PACKAGE / "testing" / "everything.ts").read_text()
     (installed / "everything.ts").write_text(source)
     strict = ("--strict", "--noEmit", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom")
-    run(program("node"), tmp_path / "node_modules/typescript/bin/tsc", *strict, "everything.ts", cwd=installed)
+    run(
+        program("node"), tmp_path / "node_modules/typescript/bin/tsc", *strict, "everything.ts", cwd=installed
+    )
 
     names = (
         'import("retire-cluster").then(({Client, RetireClusterAPI, ...more}) => console.log(JSON.stringify('
@@ -182,9 +187,8 @@ class Watcher:
         """Numbers that follow each other in the stream and should not: nothing was said of a loss."""
         frames = self.frames()
         assert frames[0]["type"] == "snapshot", frames[0]
-        pairs = list(zip(frames, frames[1:], strict=False))
         return [
             (one["seq"], two["seq"])
-            for one, two in pairs
+            for one, two in pairwise(frames)
             if two["type"] not in ("reset", "snapshot") and two["seq"] != one["seq"] + 1
         ]

@@ -18,10 +18,16 @@ async function all(iterable) {
   return found;
 }
 
-/** A task type no other test uses could not be submitted; a tag of the metadata tells tests apart. */
-async function tasksOf(name, options) {
-  const found = await all(sdkClient.tasks({ task_type: "echo" }, options));
-  const details = await Promise.all(found.slice(0, 5).map((task) => sdkClient.task(task.task_id)));
+/** Which of the newest tasks a test has submitted: their metadata has its name. */
+async function tasksOf(name) {
+  const newest = [];
+  for await (const task of sdkClient.tasks({ task_type: "echo", page_size: 5 })) {
+    newest.push(task);
+    if (newest.length === 5) {
+      break;
+    }
+  }
+  const details = await Promise.all(newest.map((task) => sdkClient.task(task.task_id)));
   return details.filter((task) => task.metadata.test === name);
 }
 
@@ -58,10 +64,10 @@ test("more tasks than fit into a batch are submitted and waited for, each told o
 test("a wait that is over names what has not ended; a cancel ends it; a retry runs it again", async () => {
   const task = await sdkClient.submit("sleep", { duration: 600 });
   for (const wait of [
-    sdkClient.wait(task.task_id, { timeoutMs: 300 }),
-    sdkClient.waitAll([task.task_id], { timeoutMs: 300 }),
+    () => sdkClient.wait(task.task_id, { timeoutMs: 300 }),
+    () => sdkClient.waitAll([task.task_id], { timeoutMs: 300 }),
   ]) {
-    await assert.rejects(wait, (error) => {
+    await assert.rejects(wait(), (error) => {
       assert.ok(error instanceof sdk.DeadlinePassed);
       assert.deepEqual(error.open, [task.task_id]);
       return true;

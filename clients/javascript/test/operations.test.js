@@ -36,7 +36,7 @@ async function callEverything(sdk, deviceId) {
   await sdk.explain(task.task_id);
   await sdk.logs(task.task_id).next();
   await sdk.cancel(second.task_id);
-  await sdk.wait(second.task_id);
+  await sdk.wait(second.task_id, { timeoutMs: 60_000 });
   await sdk.retry(second.task_id);
   await sdk.cancel(second.task_id);
   await sdk.tasks().next();
