@@ -78,8 +78,8 @@ def test_its_own_tests_pass_on_a_real_server(tmp_path: Path, flags: tuple[str, .
         cluster.join("spare", "--tags", "spare")
         cluster.online("spare")
         # One file after the other: one of them removes a device and resets the configuration.
-        command = (program("node"), *flags, "--test", "--test-concurrency=1", "--test-timeout=60000", *files)
-        said = run(*command, cwd=PACKAGE, seconds=200, **where(cluster))
+        how = (*flags, "--test", "--test-concurrency=1", "--test-timeout=60000")
+        said = run(program("node"), *how, *files, cwd=PACKAGE, seconds=200, **where(cluster))
     assert "# fail 0" in said
     assert "# skipped 0" in said
 

@@ -56,7 +56,9 @@ async function callEverything(sdk, deviceId) {
   await sdk.revokeJoinToken(token.id);
   await sdk.joinTokens().next();
   await sdk.audit().next();
-  await sdk.events().next();
+  const events = sdk.events();
+  await events.next();
+  await events.return(); // an open connection keeps the process from ending
   await callDevice(sdk, deviceId);
 }
 
