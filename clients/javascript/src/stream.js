@@ -113,6 +113,8 @@ class Connection {
     this.#signal = signal;
     socket.onmessage = (event) => this.#take(event.data);
     socket.onclose = (event) => this.#end(event.code, event.reason);
+    // Node's own WebSocket tells of a refused handshake by this alone; elsewhere a close with 1006 follows.
+    socket.onerror = () => this.#end(1006, "");
     signal?.addEventListener("abort", this.#aborted);
     this.#listen();
   }
