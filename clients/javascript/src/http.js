@@ -1,0 +1,224 @@
+/** Requests to the API: addresses, headers, time limits, and when to try again. */
+
+import {
+  ApiError,
+  ConnectionFailed,
+  ERRORS_BY_CODE,
+  RetireClusterError,
+  Timeout,
+  UnexpectedAnswer,
+} from "./errors.js";
+import { backoffMs, sleep } from "./waiting.js";
+
+const SAFE = new Set(["GET", "HEAD"]);
+const REFUSED_UNDONE = new Set([429, 503]); // the server says that it did nothing
+const MAYBE_DONE = new Set([502]); // a proxy lost the answer
+// Failures before anything was sent. Browsers do not tell why a request failed.
+const NEVER_ARRIVED = new Set([
+  "EAI_AGAIN",
+  "ECONNREFUSED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "UND_ERR_CONNECT_TIMEOUT",
+]);
+const PACE = { firstMs: 250, mostMs: 10_000 };
+
+export class Http {
+  /**
+   * @param {string} baseUrl the server's address, with or without /api/v1
+   * @param {object} [options]
+   * @param {string} [options.apiKey]
+   * @param {number} [options.timeoutMs] for one try of a call
+   * @param {number} [options.retries] further tries of a call
+   * @param {number} [options.longestPauseMs] a server that asks for a longer pause gets no further try
+   * @param {typeof fetch} [options.fetch]
+   */
+  constructor(baseUrl, options = {}) {
+    const { apiKey, timeoutMs = 30_000, retries = 5, longestPauseMs = 60_000 } = options;
+    this.baseUrl = apiUrl(baseUrl);
+    this.headers = { "Content-Type": "application/json" };
+    if (apiKey) {
+      this.headers["X-API-Key"] = apiKey;
+    }
+    this.timeoutMs = timeoutMs;
+    this.retries = retries;
+    this.longestPauseMs = longestPauseMs;
+    this.fetch = options.fetch ?? ((...call) => globalThis.fetch(...call));
+  }
+
+  /** The server's address: what lies outside /api/v1 is below it. */
+  get root() {
+    return this.baseUrl.replace(/\/api\/v1$/, "");
+  }
+
+  /**
+   * Call the API, again where that is safe. Throws a RetireClusterError, or the signal's reason.
+   * @param {string} method
+   * @param {string} path below /api/v1, its parts encoded
+   * @param {object} [options]
+   * @param {object} [options.query] undefined members are left out; a list is repeated
+   * @param {unknown} [options.body]
+   * @param {object} [options.headers]
+   * @param {AbortSignal} [options.signal]
+   * @param {number} [options.wait] seconds the server may take longer: its parameter `wait`
+   * @returns {Promise<{data: any, pagination: any, headers: Headers}>}
+   */
+  async call(method, path, { query = {}, body, headers = {}, signal, wait } = {}) {
+    const url = this.baseUrl + path + queryText({ ...query, wait: wait && Number(wait.toFixed(3)) });
+    const timeoutMs = this.timeoutMs + 1000 * (wait ?? 0);
+    const repeatable = SAFE.has(method) || "Idempotency-Key" in headers;
+    const init = { method, headers, body: body === undefined ? undefined : JSON.stringify(body) };
+    for (let failures = 0; ; failures += 1) {
+      try {
+        return await this.once(url, init, { timeoutMs, signal });
+      } catch (error) {
+        const pause = pauseMs(failures, error.retryAfterMs);
+        if (failures >= this.retries || pause > this.longestPauseMs || !mayRepeat(error, repeatable)) {
+          throw error;
+        }
+        await sleep(pause, signal);
+      }
+    }
+  }
+
+  /**
+   * One try. Throws a RetireClusterError, or the signal's reason.
+   * @param {string} url
+   * @param {RequestInit} init
+   * @param {object} [options]
+   * @param {number} [options.timeoutMs]
+   * @param {AbortSignal} [options.signal]
+   * @param {(response: Response, text: string) => any} [options.read] what to make of the answer
+   */
+  async once(url, init, { timeoutMs = this.timeoutMs, signal, read = readEnvelope } = {}) {
+    signal?.throwIfAborted();
+    const controller = new AbortController();
+    const abort = () => controller.abort(signal.reason);
+    signal?.addEventListener("abort", abort, { once: true });
+    const timer = setTimeout(() => {
+      controller.abort(new Timeout(`no answer within ${timeoutMs / 1000} s`, { code: "TIMEOUT" }));
+    }, timeoutMs);
+    try {
+      const headers = { ...this.headers, ...init.headers };
+      // A key must not follow a redirect to somebody else.
+      const given = { ...init, headers, redirect: "manual", signal: controller.signal };
+      const response = await this.fetch(url, given);
+      return read(response, await response.text());
+    } catch (error) {
+      if (controller.signal.aborted) {
+        throw controller.signal.reason;
+      }
+      throw error instanceof RetireClusterError ? error : broken(url, error);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+}
+
+/** The API's address as a complete URL without a slash at its end. Throws TypeError. */
+function apiUrl(text) {
+  const url = new URL(text, globalThis.location?.href);
+  if (!["http:", "https:"].includes(url.protocol)) {
+    throw new TypeError(`the address of an API begins with http:// or https://, not ${url.protocol}`);
+  }
+  const path = url.pathname.replace(/\/+$/, "");
+  return url.origin + (path.endsWith("/api/v1") ? path : `${path}/api/v1`);
+}
+
+/** `?a=1&b=2`, or nothing. */
+export function queryText(query) {
+  const pairs = Object.entries(query).flatMap(([name, value]) => [value].flat().map((one) => [name, one]));
+  const text = new URLSearchParams(pairs.filter(([, value]) => value !== undefined)).toString();
+  return text && `?${text}`;
+}
+
+/** What an answer of the API holds; throws the error it stands for. */
+function readEnvelope(response, text) {
+  if (response.type === "opaqueredirect" || (response.status >= 300 && response.status < 400)) {
+    const to = response.headers.get("Location") ?? "another address";
+    const facts = { code: "UNEXPECTED_ANSWER", status: response.status };
+    throw new UnexpectedAnswer(`the server redirects to ${to}: give the client its final address`, facts);
+  }
+  const envelope = parsed(text);
+  if (!response.ok) {
+    throw errorOf(response.status, envelope, retryAfterMs(response.headers.get("Retry-After")));
+  }
+  if (envelope?.status !== "success") {
+    throw errorOf(response.status, envelope);
+  }
+  return { data: envelope.data, pagination: envelope.pagination, headers: response.headers };
+}
+
+/**
+ * The error an error answer stands for.
+ * @param {number} status
+ * @param {object | undefined} envelope undefined where the answer is no JSON object: a proxy's page
+ * @param {number} [retryAfterMs]
+ */
+function errorOf(status, envelope, retryAfterMs) {
+  if (envelope?.status !== "error") {
+    const message = `the server answered ${status}, not in the API's words`;
+    return new UnexpectedAnswer(message, { code: "UNEXPECTED_ANSWER", status, retryAfterMs });
+  }
+  const Kind = ERRORS_BY_CODE[envelope.error_code] ?? ApiError;
+  return new Kind(envelope.message, {
+    code: envelope.error_code,
+    status,
+    details: envelope.error_details ?? {},
+    requestId: envelope.request_id,
+    retryAfterMs,
+  });
+}
+
+/** The JSON object in a text; undefined if there is none: a proxy's page. */
+export function parsed(text) {
+  try {
+    const value = JSON.parse(text);
+    return typeof value === "object" && value !== null ? value : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** `Retry-After` in milliseconds: seconds or a date (RFC 9110, 10.2.3). */
+export function retryAfterMs(text, now = Date.now()) {
+  if (!text) {
+    return undefined;
+  }
+  const ms = /^\d+$/.test(text.trim()) ? 1000 * Number(text) : Date.parse(text) - now;
+  return Number.isNaN(ms) ? undefined : Math.max(0, ms);
+}
+
+/** The pause before the next try: the back-off, and no less than the server asks for. */
+export function pauseMs(failures, askedMs = 0, random = Math.random) {
+  return Math.max(backoffMs(failures, PACE, random), askedMs);
+}
+
+function broken(url, cause) {
+  const codes = codesOf(cause);
+  const why = codes.join(", ") || cause?.message || String(cause);
+  const error = new ConnectionFailed(`cannot talk to ${new URL(url).origin}: ${why}`, {
+    code: "CONNECTION_FAILED",
+    cause,
+  });
+  error.neverArrived = codes.length > 0 && codes.every((code) => NEVER_ARRIVED.has(code));
+  return error;
+}
+
+/** The system's words for a failed fetch: of each address of the host that was tried. */
+function codesOf(error) {
+  const cause = error?.cause;
+  return (cause?.errors ?? [cause]).map((one) => one?.code).filter((code) => typeof code === "string");
+}
+
+function mayRepeat(error, repeatable) {
+  if (error instanceof ConnectionFailed) {
+    return repeatable || error.neverArrived === true;
+  }
+  return REFUSED_UNDONE.has(error?.status) || (repeatable && MAYBE_DONE.has(error?.status));
+}

@@ -1,0 +1,52 @@
+/** Pauses: how long after a failure, and how to wait so that an AbortSignal ends it. */
+
+/**
+ * Milliseconds to wait before the next try: doubled with each failure, and spread so that clients of a server that
+ * comes back do not come all at once.
+ * @param {number} failures how many there were already, 0 for the first
+ * @param {{firstMs: number, mostMs: number}} pace
+ * @param {() => number} [random] from 0 to 1
+ */
+export function backoffMs(failures, { firstMs, mostMs }, random = Math.random) {
+  const full = Math.min(mostMs, firstMs * 2 ** failures);
+  return full * (0.5 + random() / 2);
+}
+
+/**
+ * Resolve after a time. Rejects with the signal's reason as soon as it is aborted.
+ * @param {number} ms
+ * @param {AbortSignal} [signal]
+ */
+export function sleep(ms, signal) {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) {
+      reject(signal.reason);
+      return;
+    }
+    const abort = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", abort, { once: true });
+  });
+}
+
+/** When a wait is over: a moment on the monotonic clock, or never. */
+export class Deadline {
+  /** @param {number} [timeoutMs] */
+  constructor(timeoutMs = Infinity) {
+    this.at = performance.now() + timeoutMs;
+  }
+
+  get leftMs() {
+    return Math.max(0, this.at - performance.now());
+  }
+
+  get passed() {
+    return this.leftMs === 0;
+  }
+}
