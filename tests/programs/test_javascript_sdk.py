@@ -1,6 +1,7 @@
 """The npm package in clients/javascript: its own tests on a real server, its types, its tarball."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from retire_cluster import __version__
+from retire_cluster.sdk import RetireClusterAPI
 from tests.e2e.cluster import Cluster, Process, clean_environment, running, until
 from tests.e2e.snippets import JAVASCRIPT, at
 
@@ -192,3 +194,18 @@ class Watcher:
             for one, two in pairwise(frames)
             if two["type"] not in ("reset", "snapshot") and two["seq"] != one["seq"] + 1
         ]
+
+
+def test_both_sdks_have_the_same_names() -> None:
+    # Of Python's, a page of output is a part of logs(), and nothing has to be closed.
+    other = {name for name in dir(RetireClusterAPI) if not name.startswith("_")} - {"logs_page", "close"}
+    wanted = {re.sub(r"_(\w)", lambda found: found[1].upper(), name) for name in other}
+    names = (
+        f"import {{ RetireClusterAPI }} from {json.dumps((PACKAGE / 'src' / 'index.js').as_uri())};\n"
+        "const found = Object.keys(new RetireClusterAPI('http://localhost:8081'));\n"
+        "for (let kind = RetireClusterAPI; kind.prototype; kind = Object.getPrototypeOf(kind)) "
+        "found.push(...Object.getOwnPropertyNames(kind.prototype));\n"
+        "console.log(JSON.stringify(found));"
+    )
+    found = json.loads(run(program("node"), "--input-type=module", "--eval", names, cwd=PACKAGE))
+    assert wanted - set(found) == set()

@@ -81,6 +81,13 @@ export class Client {
     }
   }
 
+  /** Submit, wait and return the result; `more` is as for submit(). Throws DeadlinePassed. */
+  async run(taskType, payload = {}, { timeoutMs, signal, ...more } = {}) {
+    const task = await this.submit(taskType, payload, { signal, ...more });
+    await this.wait(task.task_id, { timeoutMs, signal });
+    return this.result(task.task_id, { signal });
+  }
+
   /** Wait for the end of many tasks, with few requests. Throws DeadlinePassed. */
   waitAll(taskIds, options = {}) {
     return waitAll(this, [...taskIds], options);
@@ -89,7 +96,7 @@ export class Client {
   /** The task's status once it has ended, or after so many seconds: even from a server that does not wait. */
   async settle(taskId, seconds, signal) {
     const began = performance.now();
-    const task = await this.taskStatus(taskId, { wait: seconds, signal });
+    const task = await this.status(taskId, { wait: seconds, signal });
     const spent = performance.now() - began;
     if (!task.is_terminal && spent < 1000 * seconds) {
       await sleep(Math.min(LEAST_PAUSE_MS, 1000 * seconds - spent), signal);
@@ -105,7 +112,7 @@ export class Client {
     return this.#data("GET", path`/tasks/${taskId}`, { signal });
   }
 
-  taskStatus(taskId, { wait, signal } = {}) {
+  status(taskId, { wait, signal } = {}) {
     return this.#data("GET", path`/tasks/${taskId}/status`, { wait, signal });
   }
 
@@ -171,7 +178,7 @@ export class Client {
     return this.#data("GET", path`/devices/${deviceId}/metrics`, { query: { hours }, signal });
   }
 
-  deviceSummary({ signal } = {}) {
+  devicesSummary({ signal } = {}) {
     return this.#data("GET", "/devices/summary", { signal });
   }
 
@@ -275,6 +282,11 @@ export class Client {
 
   audit(filters = {}, { signal } = {}) {
     return this.#byCursor("/audit", filters, signal);
+  }
+
+  /** Opens `/ws` once where no header can be sent; events() asks for its own. */
+  wsTicket({ signal } = {}) {
+    return this.#data("POST", "/ws-tickets", { signal });
   }
 
   // --- events --------------------------------------------------------------------------------------------------

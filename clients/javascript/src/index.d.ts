@@ -637,7 +637,9 @@ export class Client {
   /** Tasks, newest first. */
   tasks(filters?: TaskFilters, options?: CallOptions): AsyncGenerator<Task, void, undefined>;
   task(taskId: string, options?: CallOptions): Promise<TaskDetail>;
-  taskStatus(taskId: string, options?: ServerWaitOptions): Promise<TaskStatus>;
+  status(taskId: string, options?: ServerWaitOptions): Promise<TaskStatus>;
+  /** Submit, wait and return the result. Throws DeadlinePassed. */
+  run(taskType: string, payload?: JsonObject, options?: Omit<SubmitOptions, "wait"> & WaitOptions): Promise<TaskResult>;
   /** Throws ResultNotReady while the task has not ended. */
   result(taskId: string, options?: ServerWaitOptions): Promise<TaskResult>;
   /** Throws Conflict where its state does not allow it. */
@@ -655,7 +657,7 @@ export class Client {
   device(deviceId: string, options?: CallOptions): Promise<DeviceDetail>;
   deviceStatus(deviceId: string, options?: CallOptions): Promise<DeviceStatus>;
   deviceMetrics(deviceId: string, options?: CallOptions & { hours?: number }): Promise<DeviceMetrics>;
-  deviceSummary(options?: CallOptions): Promise<DeviceSummary>;
+  devicesSummary(options?: CallOptions): Promise<DeviceSummary>;
   ping(deviceId: string, options?: CallOptions): Promise<DevicePing>;
   cordon(deviceId: string, options?: CallOptions & { reason?: string }): Promise<DeviceService>;
   drain(
@@ -691,6 +693,8 @@ export class Client {
   createJoinToken(body: NewJoinTokenRequest, options?: CallOptions): Promise<NewJoinToken>;
   revokeJoinToken(tokenId: string, options?: CallOptions): Promise<JoinToken>;
   audit(filters?: AuditFilters, options?: CallOptions): AsyncGenerator<AuditEntry, void, undefined>;
+  /** Opens `/ws` once where no header can be sent; events() asks for its own. */
+  wsTicket(options?: CallOptions): Promise<{ ticket: string; expires_at: string }>;
 
   /**
    * The cluster's events in order, over as many connections as it takes: first a `snapshot` (without `since`), then

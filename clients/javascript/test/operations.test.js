@@ -31,9 +31,11 @@ async function callEverything(sdk, deviceId) {
   const [second] = await sdk.submitMany([{ task_type: "sleep", payload: { duration: 600 } }]);
   await sdk.dryRun("echo");
   await sdk.task(task.task_id);
-  await sdk.taskStatus(task.task_id);
+  await sdk.status(task.task_id);
   await sdk.result(task.task_id);
   await sdk.explain(task.task_id);
+  assert.deepEqual((await sdk.run("echo", { n: 1 }, { timeoutMs: 60_000 })).result_data, { echo: { n: 1 } });
+  await sdk.wsTicket();
   await sdk.logs(task.task_id).next();
   await sdk.cancel(second.task_id);
   await sdk.wait(second.task_id, { timeoutMs: 60_000 });
@@ -42,7 +44,7 @@ async function callEverything(sdk, deviceId) {
   await sdk.tasks().next();
   await sdk.types();
   await sdk.statistics();
-  for (const call of ["index", "clusterStatus", "metrics", "clusterConfig", "config", "deviceSummary"]) {
+  for (const call of ["index", "clusterStatus", "metrics", "clusterConfig", "config", "devicesSummary"]) {
     await sdk[call]();
   }
   await sdk.changeConfig("scheduler", (await sdk.configSection("scheduler")).values);

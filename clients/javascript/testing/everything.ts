@@ -43,8 +43,9 @@ async function tasks(): Promise<Task[]> {
   const id: string = one.task_id;
   words.push((await client.dryRun("echo", {}, { metadata: {}, signal })).reason);
   words.push((await client.wait(id, { timeoutMs: 1, signal })).status, (await client.settle(id, 1, signal)).status);
-  words.push((await client.task(id)).attempts[0].device_id, (await client.taskStatus(id, { wait: 1 })).queue_reason ?? "");
+  words.push((await client.task(id)).attempts[0].device_id, (await client.status(id, { wait: 1 })).queue_reason ?? "");
   words.push((await client.result(id, { wait: 1 })).result_data.echo, (await client.explain(id)).devices[0].checks[0].found);
+  words.push((await client.run("echo", {}, { timeoutMs: 1, signal })).status, (await client.wsTicket()).ticket);
   const flags: boolean[] = [(await client.cancel(id)).cancel_requested, (await client.retry(id)).cancel_requested];
   words.push(String(flags), ...(await client.types()).supported_types);
   const waiting: number = (await client.statistics()).current_load.pending_tasks;
@@ -64,7 +65,7 @@ async function devices(id: string): Promise<void> {
   }
   words.push((await client.device(id)).agent_version, (await client.deviceStatus(id)).status_reason);
   words.push((await client.deviceMetrics(id, { hours: 1 })).samples[0].timestamp);
-  words.push(String((await client.deviceSummary()).resource_totals.memory_gb), (await client.ping(id)).reason ?? "");
+  words.push(String((await client.devicesSummary()).resource_totals.memory_gb), (await client.ping(id)).reason ?? "");
   words.push((await client.cordon(id, { reason: "r" })).status, (await client.uncordon(id)).status);
   words.push((await client.drain(id, { deadlineSeconds: 1 })).drain_deadline ?? "", (await client.remove(id)).removed_at);
 }
