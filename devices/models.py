@@ -71,6 +71,9 @@ class Device(models.Model):
     connected_at = models.DateTimeField(null=True)
     disconnected_at = models.DateTimeField(null=True)
     removed_at = models.DateTimeField(null=True, help_text="Soft: the history keeps its name")
+    left = models.BooleanField(
+        default=False, help_text="It removed itself, so a token is enough to come back"
+    )
 
     objects = DeviceQuerySet.as_manager()
 

@@ -78,7 +78,9 @@ def remove(device_id: str, *, actor: Actor) -> Removal:
         signals.leaving.send(
             Device, device_id=device_id, reason="the device was removed from the cluster", now=now
         )
-        removal = _take_out(device_id, "device.remove", "removed from the cluster", actor=actor, now=now)
+        removal = _take_out(
+            _locked(device_id), "device.remove", "removed from the cluster", actor=actor, now=now
+        )
     _tell_gateways()
     return removal
 
@@ -90,14 +92,15 @@ def leave(device_id: str, *, address: str) -> None:
     """
     actor = Actor(f"device:{device_id}", address)
     try:
-        _take_out(device_id, "device.leave", LEFT, actor=actor, now=db.now())
+        device = _locked(device_id)
     except Device.DoesNotExist:
         return
+    device.left = True
+    _take_out(device, "device.leave", LEFT, actor=actor, now=db.now())
     _tell_gateways()
 
 
-def _take_out(device_id: str, action: str, reason: str, *, actor: Actor, now: datetime) -> Removal:
-    device = _locked(device_id)
+def _take_out(device: Device, action: str, reason: str, *, actor: Actor, now: datetime) -> Removal:
     removal = Removal(device.id, now, device.online)
     device.disconnected_at = now if device.online else device.disconnected_at
     device.online, device.status_reason = False, reason

@@ -126,7 +126,7 @@ def _register(
         secret = new_secret(DEVICE_SECRET_PREFIX)
         device = device or Device(id=message.device_id, registered_at=now)
         device.secret_digest, device.secret_confirmed = digest(secret), False
-        device.join_token, device.removed_at, device.link_no = token, None, 0
+        device.join_token, device.removed_at, device.left, device.link_no = token, None, False, 0
         device.cordoned, device.draining, device.drain_deadline = False, False, None
     room.admit(device)
     new_run = device.run_id != message.run_id
@@ -322,7 +322,7 @@ def _check_version(message: Register, device: Device | None) -> None:
 def _proved(device: Device, message: Register) -> bool:
     """Whether a known device showed its secret. Raises Refused where a wrong one was shown."""
     if device.removed_at is not None:
-        if message.rejoin and message.join_token:
+        if message.join_token and (message.rejoin or device.left):
             return False
         raise Refused(
             "revoked", "this device was removed from the cluster; join anew with --rejoin and a token"

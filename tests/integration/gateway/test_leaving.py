@@ -115,3 +115,18 @@ def test_an_operator_who_was_faster_changes_nothing_for_it(cluster: Cluster) -> 
     assert link.goodbye is not None
     assert link.goodbye.code == "left"
     assert not AuditEntry.objects.filter(action="device.leave").exists()
+
+
+def test_it_comes_back_with_a_token_alone_as_what_an_operator_removed_does_not(cluster: Cluster) -> None:
+    link, _ = join(cluster, "alice")
+    cluster.say(link, wire.Leave())
+    again = cluster.join("alice")
+    assert again.goodbye is None
+    assert sent(again, wire.Welcome)[0].secret is not None
+    device = Device.objects.get(id="alice")
+    assert (device.online, device.removed_at, device.left) == (True, None, False)
+
+    operations.remove("alice", actor=Actor("user:ann"))
+    refused = cluster.join("alice")
+    assert refused.goodbye is not None
+    assert refused.goodbye.code == "revoked"
