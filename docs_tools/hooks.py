@@ -1,0 +1,61 @@
+"""What mkdocs adds to docs/: pages made from the code, and the files outside of docs/ that pages link to."""
+
+import os
+import posixpath
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from docs_tools import commands, openapi
+
+ROOT = Path(__file__).parents[1]
+# Files of the project that are no part of docs/ appear below this directory of the site.
+OUTSIDE = "project"
+LINKED = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "Dockerfile", "docker-compose.yml")
+_LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add what is not in docs/ itself."""
+    with tempfile.TemporaryDirectory(prefix="retire-cluster-docs-") as directory:
+        # The management commands need settings; nothing of a cluster on this machine may be touched.
+        os.environ["RETIRE_CLUSTER_DATA_DIR"] = directory
+        command_page = commands.page()
+    files.append(File.generated(config, "reference/command-line.md", content=command_page))
+    rest_page = openapi.page((ROOT / "docs" / "reference" / "openapi.yaml").read_text())
+    files.append(File.generated(config, "reference/rest.md", content=rest_page))
+    for path in outside():
+        content = (ROOT / path).read_text()
+        files.append(File.generated(config, f"{OUTSIDE}/{path}", content=content))
+    return files
+
+
+def outside() -> Iterator[str]:
+    """Paths from the project's root of the files that the site takes in."""
+    yield from LINKED
+    for file in sorted((ROOT / "deploy").rglob("*")):
+        if file.is_file():
+            yield file.relative_to(ROOT).as_posix()
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """In the repository links are relative to it; on the site, to where the file is there."""
+    return relinked(markdown, page.file.src_uri)
+
+
+def relinked(markdown: str, place: str) -> str:
+    """The text of the page at `place` (from the site's root) with its relative links as the site has them."""
+    own = place.removeprefix(f"{OUTSIDE}/") if place.startswith(f"{OUTSIDE}/") else f"docs/{place}"
+
+    def moved(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(own), link[0]))
+        there = target.removeprefix("docs/") if target.startswith("docs/") else f"{OUTSIDE}/{target}"
+        return posixpath.relpath(there, posixpath.dirname(place) or ".")
+
+    return _LINK.sub(moved, markdown)
