@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -69,10 +69,11 @@ class Terminal:
         self._process.wait(30)
 
     def close(self) -> None:
-        with ExitStack() as stack:
-            stack.callback(self._process.wait)
-            if self._process.poll() is None:
-                self.signal(signal.SIGKILL)
+        """End everything that was started in it."""
+        if self._process.poll() is None:
+            self.signal(signal.SIGKILL)
+        with suppress(BrokenPipeError):  # what it never read
+            self._process.communicate()
 
 
 class Reader:
