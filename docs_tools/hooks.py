@@ -31,17 +31,28 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     rest_page = openapi.page((ROOT / "docs" / "reference" / "openapi.yaml").read_text())
     files.append(File.generated(config, "reference/rest.md", content=rest_page))
     for path in outside():
-        content = (ROOT / path).read_text()
-        files.append(File.generated(config, f"{OUTSIDE}/{path}", content=content))
+        content = _listing(path) if (ROOT / path).is_dir() else (ROOT / path).read_text()
+        files.append(File.generated(config, site_place(path), content=content))
     return files
 
 
 def outside() -> Iterator[str]:
-    """Paths from the project's root of the files that the site takes in."""
+    """Paths from the project's root of the files and directories that the site takes in."""
     yield from LINKED
-    for file in sorted((ROOT / "deploy").rglob("*")):
-        if file.is_file():
-            yield file.relative_to(ROOT).as_posix()
+    for path in sorted((ROOT / "deploy").rglob("*")):
+        yield path.relative_to(ROOT).as_posix()
+
+
+def site_place(path: str) -> str:
+    """Where a file of the project is on the site; a directory is a page that lists it."""
+    if path.startswith("docs/"):
+        return path.removeprefix("docs/")
+    return f"{OUTSIDE}/{path}/index.md" if (ROOT / path).is_dir() else f"{OUTSIDE}/{path}"
+
+
+def _listing(path: str) -> str:
+    names = [item.name for item in sorted((ROOT / path).iterdir()) if item.is_file()]
+    return "\n".join([f"# {path}", "", *(f"* [{name}]({name})" for name in names)])
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
@@ -55,7 +66,6 @@ def relinked(markdown: str, place: str) -> str:
 
     def moved(link: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(own), link[0]))
-        there = target.removeprefix("docs/") if target.startswith("docs/") else f"{OUTSIDE}/{target}"
-        return posixpath.relpath(there, posixpath.dirname(place) or ".")
+        return posixpath.relpath(site_place(target), posixpath.dirname(place) or ".")
 
     return _LINK.sub(moved, markdown)
