@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 INTRODUCTION = """\
 # Command line
 
-What each command says of itself with `--help`, made from its parser when these pages are built. Defaults, variables and
-meanings at length are in [configuration](configuration.md), the commands on the server in
+What each command says of itself with `--help`, made from its parser when these pages are built. Defaults and
+variables are in [configuration](configuration.md), more about the commands on the server in
 [commands](commands.md).
 """
 

@@ -10,9 +10,9 @@ import yaml
 INTRODUCTION = """\
 # REST API
 
-Every endpoint with its parameters, bodies and answers, made from [openapi.yaml](openapi.yaml) when these pages are built. What holds
-for all of them is in [requests](requests.md), the error codes in [errors](errors.md), who may call what in
-[keys](keys.md). A running server shows the same at `/api/docs`, where it can be tried.
+Every endpoint with its parameters, bodies and answers, made from [openapi.yaml](openapi.yaml) when these pages
+are built. What holds for all of them is in [requests](requests.md), the error codes in [errors](errors.md), who
+may call what in [keys](keys.md). A running server shows the same at `/api/docs`, where it can be tried.
 
 Every answer is an envelope; the fields below are those in `data`.
 """
@@ -56,7 +56,13 @@ def operations(document: Node) -> list[tuple[str, str, Any]]:
 
 
 def _section(document: Node, method: str, path: str, operation: Node) -> str:
-    lines = ["", f"### {method} {path}", "", f"**{operation['summary']}.** {_flowing(operation)}".rstrip(), ""]
+    lines = [
+        "",
+        f"### {method} {path}",
+        "",
+        f"**{operation['summary']}.** {_flowing(operation)}".rstrip(),
+        "",
+    ]
     open_to_all = {} in operation["security"]
     lines += ["Open, unless the server runs with `--auth all`." if open_to_all else "Needs a key.", ""]
     parameters = [item for item in operation.get("parameters", ()) if item["name"] not in EVERYWHERE]
@@ -76,7 +82,9 @@ def _section(document: Node, method: str, path: str, operation: Node) -> str:
 
 def _flowing(node: Node) -> str:
     """The description on one line, without the list of choices that stands beside every enumeration."""
-    text = "\n".join(line for line in str(node.get("description", "")).splitlines() if not line.startswith("* `"))
+    text = "\n".join(
+        line for line in str(node.get("description", "")).splitlines() if not line.startswith("* `")
+    )
     return " ".join(text.split()).replace("|", "\\|")
 
 
@@ -146,9 +154,7 @@ def form(schema: Node) -> str:
         words = ", ".join(f"`{item}`" for item in schema["enum"] if item is not None)
     if "format" in schema:
         words += f" ({schema['format']})"
-    words += "".join(
-        f", {word} {schema[key]}" for key, word in _BOUNDS.items() if key in schema
-    )
+    words += "".join(f", {word} {schema[key]}" for key, word in _BOUNDS.items() if key in schema)
     if schema.get("default") is not None:
         words += f", default `{schema['default']}`"
     return words.replace("|", "\\|")

@@ -1,18 +1,23 @@
 """Reading the documentation as tests do: fenced blocks, and shown output compared with what really came."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import yaml
 
 from tests.architecture.code import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md")))
 LEFT_OUT = "…"
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,19 @@ def every_block(*languages: str) -> list[Block]:
     return [block for page in PAGES for block in blocks(page) if block.language in languages]
 
 
+def home_assistant_yaml(text: str, secrets: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """YAML as Home Assistant reads it: `!secret NAME` is the value of that name in its secrets.yaml."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def secret(_: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+        return secrets.get(str(node.value), "")
+
+    Loader.add_constructor("!secret", secret)
+    return yaml.load(text, Loader)
+
+
 def fits(shown: Any, came: Any) -> bool:
     """Whether an answer is as a page shows it: the members shown are there, and say the same.
 
@@ -78,7 +96,9 @@ def _all_there(shown: list[Any], came: list[Any]) -> bool:
 
 def says(shown: str, said: str) -> bool:
     """Whether the lines shown were said in this order. "…" stands for any text, alone on its line for any lines."""
-    lines = ["" if line.strip() == LEFT_OUT else _pattern(line.rstrip()) for line in shown.splitlines() if line]
+    lines = [
+        "" if line.strip() == LEFT_OUT else _pattern(line.rstrip()) for line in shown.splitlines() if line
+    ]
     return re.search("(?:.*\n)*?".join(f"{line} *\n" if line else "" for line in lines), said) is not None
 
 

@@ -1,4 +1,4 @@
-"""docs/reference says what the code says: messages, states, flags, variables, settings, codes, events, log lines."""
+"""docs/reference says what the code says: messages, states, flags, variables, settings, codes, events, logs."""
 
 import argparse
 import ast
@@ -234,8 +234,8 @@ def test_every_cluster_setting_is_described_with_its_default_and_bounds(configur
 
 
 def test_a_settings_default_and_bounds_are_read() -> None:
-    sample = "## Cluster settings\n| `a.b` | 60 | 1 to 3,600 s, above the interval | x |\n| `a.c` | none | any | x |\n"
-    assert settings_rows(sample) == {"a.b": ("60", "1 to 3600")}
+    table = "| `a.b` | 60 | 1 to 3,600 s, above the interval | x |\n| `a.c` | none | any | x |\n"
+    assert settings_rows(f"## Cluster settings\n{table}") == {"a.b": ("60", "1 to 3600")}
 
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {

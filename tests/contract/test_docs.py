@@ -1,4 +1,4 @@
-"""What the documentation says can be done can be done: examples parse, and the flags, variables and paths in them exist."""
+"""Examples in the documentation parse, and what it names exists: commands, flags, variables, paths, goals."""
 
 import ast
 import json
@@ -16,7 +16,7 @@ from django.core.management import get_commands, load_command_class
 
 from tests.architecture.code import PRODUCT, ROOT, sources
 from tests.architecture.test_reference import PARSERS, VARIABLE, flags, flags_of, variables
-from tests.documented import PAGES, every_block
+from tests.documented import PAGES, every_block, home_assistant_yaml
 
 # Pages that tell of the past, of messages and of measurements name what may not be there any more.
 HISTORY = ("docs/decisions/", "docs/explanation/benchmarks.md", "docs/explanation/performance.md")
@@ -26,13 +26,6 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 API_PATH = re.compile(r"/api/v1(?:/[\w.{}$-]+)*(?![\w{$])")
 # Flags in backticks by themselves that belong to another program, which the sentence names.
 OF_OTHERS = {"--no-healthcheck": "docker", "--no-proxy-headers": "uvicorn"}
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as Home Assistant reads it: `!secret` names a value of another file."""
-
-
-_Loader.add_constructor("!secret", lambda loader, node: f"secret {loader.construct_scalar(node)}")
 
 
 def complaint_of_bash(text: str) -> str:
@@ -52,7 +45,7 @@ def complaint_of(read: Callable[[str], Any], text: str) -> str:
 READERS: dict[str, Callable[[str], str]] = {
     "bash": complaint_of_bash,
     "json": lambda text: complaint_of(json.loads, text),
-    "yaml": lambda text: complaint_of(lambda found: yaml.load(found, _Loader), text),
+    "yaml": lambda text: complaint_of(home_assistant_yaml, text),
     "toml": lambda text: complaint_of(tomllib.loads, text),
     "python": lambda text: complaint_of(ast.parse, text),
 }
@@ -101,7 +94,9 @@ def _of_command(name: str) -> frozenset[str]:
 def commands_in(text: str) -> Iterator[tuple[str, str, list[str]]]:
     """Program, its first word and its flags, of each command line of ours. Continued lines are one."""
     for line in text.replace("\\\n", " ").splitlines():
-        for part in re.split(r"[|;&()`]|\$\(", line.partition(" # ")[0].replace("python manage.py", "retire-cluster-manage")):
+        for part in re.split(
+            r"[|;&()`]|\$\(", line.partition(" # ")[0].replace("python manage.py", "retire-cluster-manage")
+        ):
             if found := PROGRAM.search(part):
                 rest = part[found.end() :].split()
                 yield found[1], rest[0] if rest else "", FLAG.findall(" ".join(rest))
@@ -146,10 +141,16 @@ def test_every_command_in_a_sentence_exists_with_its_flags() -> None:
 
 def test_every_flag_by_itself_is_one_of_ours() -> None:
     every = {flag for source in sources(*PRODUCT, "benchmarks", "tests/production") for flag in flags(source)}
-    ours = every | {flag for command in get_commands() for flag in _of_command(command)} | {"--help", *OF_OTHERS}
+    ours = (
+        every | {flag for command in get_commands() for flag in _of_command(command)} | {"--help", *OF_OTHERS}
+    )
     ours |= {flag for parser in PARSERS.values() for flag in flags_of(parser())}
     named = {
-        (page.name, flag) for page in PRESENT for span in spans(page) if span.startswith("--") for flag in FLAG.findall(span)
+        (page.name, flag)
+        for page in PRESENT
+        for span in spans(page)
+        if span.startswith("--")
+        for flag in FLAG.findall(span)
     }
     assert len(named) > 50
     assert sorted(item for item in named if item[1] not in ours) == []
@@ -167,7 +168,9 @@ def test_every_flag_by_itself_is_one_of_ours() -> None:
 )
 def test_a_wrong_command_is_found(text: str) -> None:
     assert len(wrong_commands("sample", text, scripts())) == 1
-    assert not wrong_commands("sample", "git clone retire-cluster --depth && docker run --rm retire-cluster", scripts())
+    assert not wrong_commands(
+        "sample", "git clone retire-cluster --depth && docker run --rm retire-cluster", scripts()
+    )
 
 
 def make_goals(text: str) -> list[str]:
@@ -177,7 +180,9 @@ def make_goals(text: str) -> list[str]:
 
 def test_every_goal_of_make_exists() -> None:
     there = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    texts = [text for page in PRESENT for text in spans(page)] + [block.text for block in every_block("bash", "")]
+    texts = [text for page in PRESENT for text in spans(page)] + [
+        block.text for block in every_block("bash", "")
+    ]
     named = [goal for text in texts for goal in make_goals(text)]
     assert len(set(named)) > 10
     assert set(named) - there == set()

@@ -10,14 +10,10 @@ import jinja2
 import pytest
 import yaml
 
-from tests.documented import DOCS, blocks
+from tests.documented import DOCS, blocks, home_assistant_yaml
 from tests.e2e.cluster import BIN, Cluster, Process, clean_environment, running, until
 
 PAGE = DOCS / "howto" / "home-assistant.md"
-
-
-class _Loader(yaml.SafeLoader):
-    """As Home Assistant reads its files: `!secret NAME` is the value of that name in secrets.yaml."""
 
 
 class Home:
@@ -25,15 +21,13 @@ class Home:
 
     def __init__(self, cluster: Cluster, key: str) -> None:
         texts = [block.text for block in blocks(PAGE) if block.language == "yaml"]
-        secrets = {name: key for name in yaml.safe_load(texts[0])}
-        _Loader.add_constructor("!secret", lambda loader, node: secrets[str(loader.construct_scalar(node))])
+        secrets = dict.fromkeys(yaml.safe_load(texts[0]), key)
         self.configuration: dict[str, Any] = {}
         for text in texts[1:]:
-            self.configuration |= yaml.load(
-                text.replace("192.168.1.100:8081", f"127.0.0.1:{cluster.port}"), _Loader
-            )
+            here = text.replace("192.168.1.100:8081", f"127.0.0.1:{cluster.port}")
+            self.configuration |= home_assistant_yaml(here, secrets)
         # Templates are Jinja with filters of Home Assistant's; an undefined name is a mistake here.
-        self._templates = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 no HTML
+        self._templates = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
         self._templates.filters["to_json"] = json.dumps
 
     def filled(self, template: str, **values: Any) -> str:

@@ -14,7 +14,20 @@ import yaml
 from docs_tools import commands, hooks, openapi
 from tests.architecture.code import ROOT
 
-LOADING = {"script", "link", "img", "iframe", "source", "video", "audio", "object", "embed", "image", "use", "track"}
+LOADING = {
+    "script",
+    "link",
+    "img",
+    "iframe",
+    "source",
+    "video",
+    "audio",
+    "object",
+    "embed",
+    "image",
+    "use",
+    "track",
+}
 SOURCES = ("src", "href", "srcset", "data", "poster", "xlink:href")
 FOREIGN = re.compile(r"^\s*(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
 IN_STYLES = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])((?:https?:)?//[^'")\s]+)""")
@@ -80,7 +93,7 @@ def test_no_page_loads_anything_from_another_host(site: Path) -> None:
 
 # What the theme's script may ask elsewhere, and the mark on a page without which it does not.
 ELSEWHERE = {
-    "https://unpkg.com/": 'class="mermaid"',
+    "https://unpkg.com/": 'class="mermaid"',  # and for browsers of before 2020, which have no ResizeObserver
     "https://api.github.com/": 'data-md-component="source"',
     "https://": 'data-md-component="source"',  # the rest of a GitLab's address
 }
@@ -143,7 +156,10 @@ def test_every_flag_of_every_command_is_on_the_page_of_commands(site: Path) -> N
 
 
 def test_links_lead_to_where_files_are_on_the_site() -> None:
-    text = "[a](../../deploy/nginx/retire-cluster.conf) [b](backup.md#x) [c](https://example.org/x) [d](#e) [f](../../deploy/systemd)"
+    text = (
+        "[a](../../deploy/nginx/retire-cluster.conf) [b](backup.md#x) [c](https://example.org/x) [d](#e)"
+        " [f](../../deploy/systemd)"
+    )
     assert hooks.relinked(text, "howto/x.md") == (
         "[a](../project/deploy/nginx/retire-cluster.conf) [b](backup.md#x) [c](https://example.org/x) [d](#e)"
         " [f](../project/deploy/systemd/index.md)"
