@@ -32,7 +32,8 @@ keys.create("mine", ["read", "submit"], now=now, expires_at=None)
 tokens.create("garage", now=now)
 services.change("heartbeat", {"interval": 17}, actor=SYSTEM, now=now)
 gateway = Gateway.objects.create(host="::", port=8080, tls=True, started_at=now, stopped_at=now)
-device = make_device("attic", gateway=gateway, tags=["b", "a"], metrics={"cpu_percent": 1.5, "battery_percent": None})
+measured = {"cpu_percent": 1.5, "battery_percent": None}
+device = make_device("attic", gateway=gateway, tags=["b", "a"], metrics=measured)
 for number in range(1200):
     make_task(metadata={"n": number, "words": "schön"})
 done = make_finished_task(device, result='{"x": 1.0e2, "y": "z\\\\u2028"}')
