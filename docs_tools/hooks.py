@@ -39,6 +39,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def outside() -> Iterator[str]:
     """Paths from the project's root of the files and directories that the site takes in."""
     yield from LINKED
+    for readme in sorted(ROOT.glob("clients/*/README.md")):
+        yield readme.relative_to(ROOT).as_posix()
     for path in sorted((ROOT / "deploy").rglob("*")):
         yield path.relative_to(ROOT).as_posix()
 

@@ -1,4 +1,4 @@
-"""docs/reference says what the code says: messages, states, flags, variables, settings, codes, events, logs."""
+"""docs/reference says what the code says: messages, states, flags, variables, settings, codes, events."""
 
 import argparse
 import ast
@@ -311,63 +311,6 @@ def test_every_error_code_of_a_task_is_described() -> None:
     text = (REFERENCE / "errors.md").read_text().partition("## Of tasks")[2]
     assert len(task_error_codes()) > 1
     assert rows(text).keys() == task_error_codes()
-
-
-LINES = {"timestamp", "level", "logger", "message", "exception"}  # what JSONFormatter itself writes
-
-
-def log_facts(source: Source) -> tuple[set[str], set[str]]:
-    """The fields that a file adds to log lines, and the values of `action` among them."""
-    named = {
-        target.id: node.value
-        for node in ast.walk(source.tree)
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    pairs: list[tuple[str, ast.expr]] = []
-    for call in ast.walk(source.tree):
-        if not isinstance(call, ast.Call):
-            continue
-        for keyword in call.keywords:
-            given = keyword.value
-            if keyword.arg == "extra":
-                found = named.get(given.id) if isinstance(given, ast.Name) else given
-                pairs += _pairs(found) if isinstance(found, ast.Dict) else []
-            elif keyword.arg and _complains(call):
-                pairs.append((keyword.arg, given))
-    actions = {value.value for key, value in pairs if key == "action" and isinstance(value, ast.Constant)}
-    return {key for key, _ in pairs}, {str(action) for action in actions}
-
-
-def _pairs(node: ast.Dict) -> list[tuple[str, ast.expr]]:
-    return [
-        (str(key.value), value)
-        for key, value in zip(node.keys, node.values, strict=True)
-        if isinstance(key, ast.Constant)
-    ]
-
-
-def _complains(call: ast.Call) -> bool:
-    """Lines about a culprit take their fields as keywords."""
-    return dotted(call.func).endswith(("complaints.log", "._complain"))
-
-
-def test_every_field_and_action_of_a_log_line_is_described() -> None:
-    page = (REFERENCE / "log-lines.md").read_text()
-    fields, _, actions = page.partition("## Actions")
-    written = [log_facts(source) for source in sources(*PRODUCT) if "/torture/" not in source.path]
-    assert rows(fields).keys() == LINES | {name for names, _ in written for name in names}
-    assert rows(actions).keys() == {name for _, names in written for name in names}
-
-
-def test_fields_and_actions_of_log_lines_are_found() -> None:
-    sample = Source.parse(
-        "sample.py",
-        'FACTS = {"action": "b", "device_id": x}\nlogger.info("x", extra={"action": "a"})\n'
-        'logger.info("x", extra=FACTS)\nself.complaints.log(x, "y", action="c", code=z)\nparser.add(action="d")',
-    )
-    assert log_facts(sample) == ({"action", "device_id", "code"}, {"a", "b", "c"})
 
 
 def commands() -> set[str]:

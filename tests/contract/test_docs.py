@@ -21,7 +21,10 @@ from tests.documented import PAGES, every_block, home_assistant_yaml
 # Pages that tell of the past, of messages and of measurements name what may not be there any more.
 HISTORY = ("docs/decisions/", "docs/explanation/benchmarks.md", "docs/explanation/performance.md")
 PRESENT = [page for page in PAGES if not str(page.relative_to(ROOT)).startswith(HISTORY)]
-PROGRAM = re.compile(r"(?<![\w/.-])(?:\S*/)?(retire-cluster(?:-\w+)?)(?= |$)")
+# The bare name is a directory and an image, too: it is a program only where a command begins.
+PROGRAM = re.compile(
+    r"^ *(?:sudo )?(?:\S*/)?(retire-cluster)(?= |$)|(?<![\w/.-])(?:\S*/)?(retire-cluster-\w+)(?= |$)"
+)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 API_PATH = re.compile(r"/api/v1(?:/[\w.{}$-]+)*(?![\w{$])")
 # Flags in backticks by themselves that belong to another program, which the sentence names.
@@ -99,7 +102,7 @@ def commands_in(text: str) -> Iterator[tuple[str, str, list[str]]]:
         ):
             if found := PROGRAM.search(part):
                 rest = part[found.end() :].split()
-                yield found[1], rest[0] if rest else "", FLAG.findall(" ".join(rest))
+                yield found[1] or found[2], rest[0] if rest else "", FLAG.findall(" ".join(rest))
 
 
 def wrong_commands(where: str, text: str, scripts: Iterable[str]) -> list[str]:
@@ -169,7 +172,7 @@ def test_every_flag_by_itself_is_one_of_ours() -> None:
 def test_a_wrong_command_is_found(text: str) -> None:
     assert len(wrong_commands("sample", text, scripts())) == 1
     assert not wrong_commands(
-        "sample", "git clone retire-cluster --depth && docker run --rm retire-cluster", scripts()
+        "sample", "git clone retire-cluster --x && docker run retire-cluster --y", scripts()
     )
 
 
