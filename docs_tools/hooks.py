@@ -17,7 +17,17 @@ from docs_tools import commands, openapi
 ROOT = Path(__file__).parents[1]
 # Files of the project that are no part of docs/ appear below this directory of the site.
 OUTSIDE = "project"
-LINKED = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "Dockerfile", "docker-compose.yml")
+LINKED = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "LICENSE",
+    "Dockerfile",
+    "docker-compose.yml",
+    "clients/javascript/README.md",
+    "clients/javascript/src/index.d.ts",
+)
 _LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")
 
 
@@ -39,8 +49,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def outside() -> Iterator[str]:
     """Paths from the project's root of the files and directories that the site takes in."""
     yield from LINKED
-    for readme in sorted(ROOT.glob("clients/*/README.md")):
-        yield readme.relative_to(ROOT).as_posix()
     for path in sorted((ROOT / "deploy").rglob("*")):
         yield path.relative_to(ROOT).as_posix()
 
