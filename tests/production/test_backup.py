@@ -23,6 +23,7 @@ from django.contrib.auth.models import Group, User
 from django.utils import timezone
 from clusterconfig import keys, services, tokens
 from clusterconfig.audit import SYSTEM
+from devices.models import Gateway
 from tasks.models import OutputChunk, Task
 from tests.factories import START, make_attempt, make_device, make_finished_task, make_task
 now = timezone.now()
@@ -30,7 +31,9 @@ services.incarnation()
 keys.create("mine", ["read", "submit"], now=now, expires_at=None)
 tokens.create("garage", now=now)
 services.change("heartbeat", {"interval": 17}, actor=SYSTEM, now=now)
-device = make_device("attic", tags=["b", "a"], metrics={"cpu_percent": 1.5, "battery_percent": None})
+gateway = Gateway.objects.create(host="::", port=8080, tls=True, started_at=now, stopped_at=now)
+measured = {"cpu_percent": 1.5, "battery_percent": None}
+device = make_device("attic", gateway=gateway, tags=["b", "a"], metrics=measured)
 for number in range(1200):
     make_task(metadata={"n": number, "words": "schön"})
 done = make_finished_task(device, result='{"x": 1.0e2, "y": "z\\\\u2028"}')
