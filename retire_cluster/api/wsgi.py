@@ -11,9 +11,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "retire_cluster.settings")
 _django = get_wsgi_application()
 
 from retire_cluster import stopping  # noqa: E402  needs the settings
-from retire_cluster.api import bodies  # noqa: E402
+from retire_cluster.api import bodies, loading  # noqa: E402
 
 stopping.release_waiters_on_signal()  # gunicorn's workers import this once they handle signals
+loading.settle()
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
