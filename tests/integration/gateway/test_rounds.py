@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from devices import pings
 from retire_cluster import db
-from retire_cluster.gateway.rounds import Rounds
+from retire_cluster.gateway.rounds import AT_ONCE, Rounds
 from retire_cluster.gateway.websocket import LATER, GuardedWebSocket
 from retire_cluster.protocol import messages as wire
 from retire_cluster.protocol.states import Outcome
@@ -140,6 +140,27 @@ def test_a_round_reads_all_whatever_one_of_them_does() -> None:
     asyncio.run(scenario())
     assert read == ["first a", "first b", "second a", "second b"]
     assert list(map(str, trouble)) == ["of one device"] * 2
+
+
+def test_what_is_urgent_does_not_wait_for_a_whole_round() -> None:
+    happened: list[str] = []
+
+    async def scenario() -> None:
+        loop, rounds = asyncio.get_running_loop(), Rounds()
+
+        def urgent() -> None:
+            happened.append("urgent")
+
+        rounds.add(partial(loop.call_soon, urgent))  # what one of the first brings about
+        for number in range(4 * AT_ONCE):
+            rounds.add(partial(happened.append, str(number)))
+        async with asyncio.timeout(20):
+            while len(happened) <= 4 * AT_ONCE:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+    assert happened.index("urgent") <= 2 * AT_ONCE
+    assert [item for item in happened if item != "urgent"] == [str(number) for number in range(4 * AT_ONCE)]
 
 
 @pytest.mark.django_db(transaction=True)
