@@ -12,6 +12,7 @@ from retire_cluster.terminal.exits import Exit, Trouble
 
 PORT = 8081
 KEY_FILE = "api-key"
+RETRIES = 5  # some 11 seconds
 _ANY = ("0.0.0.0", "::")  # noqa: S104 a server's own variable may say so; nothing is bound here
 
 
@@ -32,11 +33,11 @@ def complete(arguments: argparse.Namespace) -> argparse.Namespace:
     return argparse.Namespace(**{"api": None, "api_key": None, "ca": None, "json": False, **vars(arguments)})
 
 
-def connect(arguments: argparse.Namespace, address: str | None) -> Client:
+def connect(arguments: argparse.Namespace, address: str | None, *, retries: int = RETRIES) -> Client:
     """The client for the server an address names (HOST[:PORT] or a URL). Raises Trouble."""
     root = root_of(address or _address_by_variables())
     try:
-        return Client(f"{root}/api/v1", _key(arguments.api_key, root), ca=arguments.ca)
+        return Client(f"{root}/api/v1", _key(arguments.api_key, root), ca=arguments.ca, retries=retries)
     except (ValueError, OSError) as error:
         raise Trouble(str(error), Exit.USAGE) from None
 

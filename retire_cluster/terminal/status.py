@@ -245,7 +245,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = server.complete(build_parser().parse_args(argv))
 
     def act() -> int:
-        with server.connect(arguments, arguments.address) as client:
+        # Who watches wants to see at once that the server is away; it is asked again anyway.
+        retries = 0 if arguments.watch else server.RETRIES
+        with server.connect(arguments, arguments.address, retries=retries) as client:
             return watch(client, arguments) if arguments.watch else show(client, arguments)
 
     return carried_out(PROGRAM, act)

@@ -161,9 +161,8 @@ def test_an_attempt_on_a_lost_device_is_counted_by_how_it_ended(client: Client) 
     finish()
     assert samples(exposition(client))[(name, "outcome=lost")] == 0
 
-    task = make_task(status=TaskStatus.RUNNING, attempt_no=1)
-    ledger = Ledger(task.created_at)
-    attempt = make_attempt(task, make_device("phone"))
+    attempt = make_attempt(make_task(status=TaskStatus.RUNNING, attempt_no=1), make_device("phone"))
+    ledger = Ledger(attempt.offered_at)  # within its time limit
     ledger.load_attempts([attempt.pk])
     pair = ledger.pair(attempt.pk)
     assert pair is not None

@@ -1,0 +1,56 @@
+"""What `run` says when the way to the server is lost."""
+
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from retire_cluster.sdk import Client, ConnectionFailed, Task
+from retire_cluster.sdk.errors import Conflict, SdkError
+from retire_cluster.terminal import following
+
+TASK = Task(
+    task_id="t1", task_type="command", status="running", priority="normal", created_at=datetime.now(UTC)
+)
+
+
+class Away:
+    """A client whose cancel fails."""
+
+    def __init__(self, error: SdkError) -> None:
+        self._error = error
+
+    def cancel(self, task: Task) -> Task:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionFailed("no way"), "whether it stopped is not known: no way"),
+        (Conflict("it ended", status=409), ""),
+    ],
+)
+def test_a_cancel_that_fails_says_what_is_known(
+    error: SdkError, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt), following._cancelled_by_interrupt(cast("Client", Away(error)), TASK):
+        raise KeyboardInterrupt
+    announced, _, more = capsys.readouterr().err.partition("\n")
+    assert announced == "cancelling task t1; Ctrl-C again leaves without waiting"
+    assert more.startswith(words) if words else more == ""
+
+
+def chunk(**more: Any) -> following.OutputChunk:
+    values: dict[str, Any] = {"offset": 0, "attempt": 1, "stream": "stdout", "text": "x", "left_out": 0}
+    return following.OutputChunk(at=datetime.now(UTC), **{**values, **more})
+
+
+def test_each_stream_goes_where_it_belongs_and_what_is_missing_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for piece in (chunk(text="out"), chunk(text="err", stream="stderr"), chunk(text="more", left_out=7)):
+        following._pass_on(piece)
+    said = capsys.readouterr()
+    assert said.out == "outmore"
+    assert said.err == "err[7 characters of output are missing here]\n"
