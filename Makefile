@@ -4,8 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 ARGS ?=
-# Two at a time: most tests wait for something. Empty for one after the other: make test PARALLEL=
-PARALLEL ?= -n 2 --dist worksteal
+# Three at a time also on two processors: most tests wait for something. Empty for one after the other: make test PARALLEL=
+PARALLEL ?= -n 3 --dist worksteal
 
 # Tests start hundreds of processes; each would compile the project's files anew (0.4 s of a server's start).
 unexport PYTHONDONTWRITEBYTECODE

@@ -12,7 +12,7 @@ from retire_cluster.terminal.exits import Exit, Trouble
 
 PORT = 8081
 KEY_FILE = "api-key"
-RETRIES = 5  # some 11 seconds
+RETRIES = 2  # about a second: a person waits for the answer
 _ANY = ("0.0.0.0", "::")  # noqa: S104 a server's own variable may say so; nothing is bound here
 
 
