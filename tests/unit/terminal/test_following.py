@@ -7,6 +7,7 @@ import pytest
 
 from retire_cluster.sdk import Client, ConnectionFailed, Task
 from retire_cluster.sdk.errors import Conflict, SdkError
+from retire_cluster.sdk.models import OutputChunk
 from retire_cluster.terminal import following
 
 TASK = Task(
@@ -34,16 +35,19 @@ class Away:
 def test_a_cancel_that_fails_says_what_is_known(
     error: SdkError, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(KeyboardInterrupt), following._cancelled_by_interrupt(cast("Client", Away(error)), TASK):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        following._cancelled_by_interrupt(cast("Client", Away(error)), TASK),
+    ):
         raise KeyboardInterrupt
     announced, _, more = capsys.readouterr().err.partition("\n")
     assert announced == "cancelling task t1; Ctrl-C again leaves without waiting"
     assert more.startswith(words) if words else more == ""
 
 
-def chunk(**more: Any) -> following.OutputChunk:
+def chunk(**more: Any) -> OutputChunk:
     values: dict[str, Any] = {"offset": 0, "attempt": 1, "stream": "stdout", "text": "x", "left_out": 0}
-    return following.OutputChunk(at=datetime.now(UTC), **{**values, **more})
+    return OutputChunk(at=datetime.now(UTC), **{**values, **more})
 
 
 def test_each_stream_goes_where_it_belongs_and_what_is_missing_is_said(
