@@ -51,7 +51,7 @@ test-packaging: $(VENV)/.installed-test ## build wheel and sdist, install them e
 	$(BIN)/python -m pytest tests/packaging $(ARGS)
 
 test-browser: $(VENV)/.installed-test ## what needs a browser, Node, curl or Prometheus (apt install chromium nodejs npm curl prometheus)
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/browser tests/programs $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/browser tests/programs $(ARGS)
 
 test-fuzz: $(VENV)/.installed-test ## a running server against its OpenAPI document
 	$(BIN)/python -m pytest tests/fuzz $(ARGS)
