@@ -39,13 +39,21 @@ class Process:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
         self._said: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def ready(self) -> None:
         assert self._said.get(timeout=DEADLINE_S) == "ready"
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._said.put(line.strip())
+
+    def end(self) -> None:
+        """Kill it, and read to its end: what is closed must not be read any more."""
+        self._process.kill()
+        self._reader.join(DEADLINE_S)
 
     def tell(self, hint: str) -> None:
         assert self._process.stdin is not None
@@ -71,10 +79,12 @@ def process(name: str) -> Iterator[Process]:
         text=True,
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
     ) as started:
+        found = Process(started)
         try:
-            yield Process(started)
+            found.ready()
+            yield found
         finally:
-            started.kill()
+            found.end()
 
 
 def test_what_one_process_tells_the_others_hear() -> None:
