@@ -41,7 +41,6 @@ class Client(TaskCalls, DeviceCalls, ClusterCalls, ConfigCalls, KeyCalls):
         to believe every server. `transport` and `clock` replace network and time. Raises ValueError.
         """
         self.base_url = base_url
-        self._api_key = api_key
         self._calls = Calls(
             base_url,
             api_key,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retire_cluster.sdk import ApiError, Client, DeadlinePassed, Submission, Task
+from retire_cluster.sdk.errors import DeviceNotFound
 from retire_cluster.sdk.models import Explanation
 from retire_cluster.terminal import shown
 from retire_cluster.terminal.exits import Exit, Trouble
@@ -203,7 +204,7 @@ def _one(client: Client, arguments: argparse.Namespace) -> int:
             "status": task.status,
             **({"waits because": why} if why else {}),
             "priority": task.priority,
-            "device": task.assigned_device_id,
+            "device": _device(client, task),
             "created": task.created_at,
             "started": task.started_at,
             "ended": task.completed_at,
@@ -215,6 +216,18 @@ def _one(client: Client, arguments: argparse.Namespace) -> int:
         }
     )
     return Exit.OK
+
+
+def _device(client: Client, task: Task) -> str | None:
+    """Where it is, and whether that device is gone: until its grace is over the task counts as running."""
+    device_id = task.assigned_device_id
+    if device_id is None or task.is_terminal:
+        return device_id
+    try:
+        found = client.device_status(device_id)
+    except DeviceNotFound:
+        return device_id
+    return device_id if found.is_online else f"{device_id}, offline: {found.status_reason}"
 
 
 def result(client: Client, arguments: argparse.Namespace) -> int:

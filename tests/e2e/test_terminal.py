@@ -275,6 +275,23 @@ def test_a_printed_token_lets_a_device_join_and_remove_ends_it(cluster: Cluster)
     assert "\tno\t" in said(cluster, "tokens", "revoke", found["id"])
 
 
+def test_a_task_on_a_device_that_is_gone_says_so_while_it_counts_as_running(cluster: Cluster) -> None:
+    said(cluster, "config", "heartbeat", "reconnect_grace=600")
+    agent = cluster.join("shed", "--tags", "shed")
+    cluster.online("shed")
+    task_id = said(cluster, "submit", "sleep", '{"duration": 600}', "--tag", "shed").strip()
+    until(lambda: cluster.get(f"tasks/{task_id}")["status"] == "running", "the task to run")
+    assert "\ndevice\tshed\n" in said(cluster, "tasks", task_id)
+    agent.kill()
+    until(lambda: cluster.get("devices/shed")["status"] == "offline", "the device to be gone")
+    words = said(cluster, "tasks", task_id)
+    assert "\nstatus\trunning\n" in words
+    assert "\ndevice\tshed, offline: " in words
+    said(cluster, "remove", "shed", "--yes")
+    said(cluster, "cancel", task_id)
+    said(cluster, "config", "reset", "--yes")
+
+
 def test_a_key_is_made_used_and_revoked(cluster: Cluster) -> None:
     key = said(cluster, "keys", "create", "phone", "--scopes", "read,submit", "--expires", "1h").strip()
     assert said(cluster, "types", "--api-key", key).startswith("TYPE\t")
