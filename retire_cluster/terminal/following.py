@@ -70,7 +70,6 @@ def _cancelled_by_interrupt(client: Client, task: Task) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        shown.note(f"cancelling task {task.task_id}; Ctrl-C again leaves without waiting")
         _cancel(client, task)
         raise
 
@@ -78,6 +77,7 @@ def _cancelled_by_interrupt(client: Client, task: Task) -> Iterator[None]:
 def _cancel(client: Client, task: Task) -> None:
     """Until its device says that nothing runs any more."""
     try:
+        shown.note(f"cancelling task {task.task_id}; Ctrl-C again leaves without waiting")
         client.cancel(task)
         ended = client.wait(task, STOP_S)
     except Conflict:
@@ -85,7 +85,7 @@ def _cancel(client: Client, task: Task) -> None:
     except SdkError as error:
         shown.note(f"whether it stopped is not known: {error}")
     except KeyboardInterrupt:
-        shown.note(f"left; it is being cancelled: retire-cluster tasks {task.task_id}")
+        shown.note(f"left without waiting; what became of it: retire-cluster tasks {task.task_id}")
     else:
         shown.note(
             f"{ended.status}: nothing of it runs any more" if ended.status == "cancelled" else ended.status
