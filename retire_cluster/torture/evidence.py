@@ -17,6 +17,7 @@ from retire_cluster.torture import witness
 from retire_cluster.torture.history import Capacity, Change, Execution, OnDisk, StoredAttempt, StoredTask
 
 BUSY_S = 20.0  # to wait for a writer
+_DEAD = ("Z", "X")  # states of a process that waits to be collected
 _CRASH = "Traceback (most recent call last)"
 
 
@@ -56,13 +57,30 @@ def is_alive(pid: int, word: str = "") -> bool:
     """
     try:
         os.kill(pid, 0)
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X"):
+        if _state_and_group(pid)[0] in _DEAD:
             return False
         return word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except ProcessLookupError:
         return False
     except (PermissionError, FileNotFoundError):
         return not Path("/proc/self/stat").exists()
+
+
+def group(number: int) -> list[int]:
+    """The ids, in order, of the group's processes that are more than corpses; none where there is no /proc."""
+    found = []
+    for pid in sorted(int(entry.name) for entry in Path("/proc").glob("[0-9]*")):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            state, of_group = _state_and_group(pid)
+            if of_group == number and state not in _DEAD:
+                found.append(pid)
+    return found
+
+
+def _state_and_group(pid: int) -> tuple[str, int]:
+    # The name in front may hold blanks and brackets of its own.
+    state, _, number = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
+    return state, int(number)
 
 
 def errors(log: Path) -> list[str]:

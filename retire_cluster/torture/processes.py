@@ -22,6 +22,7 @@ from retire_cluster.torture.scenario import LEASE_S, MEMORY_GB, SLOTS
 
 START_S = 60.0  # for a server to become healthy on a busy machine
 PROBE_S = 0.5
+GONE_S = 0.005  # between two looks whether what was killed is gone
 SLOW_S = 4.0  # without an answer for so long, the server may have missed its own second
 HEARTBEAT = {"interval": 1, "timeout": 3, "max_missed": LEASE_S, "reconnect_grace": 1}
 SERVER = "import sys; from retire_cluster.cli.api import main; sys.exit(main())"
@@ -109,10 +110,13 @@ class Managed:
         return found
 
     def kill(self) -> None:
-        """SIGKILL for its whole group, also where it is stopped; returns when it is gone."""
+        """SIGKILL for its whole group, also where it is stopped; returns when all of it is gone."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+            # Before its corpse is buried: until then the group's number cannot be another's.
+            while evidence.group(self._process.pid):
+                time.sleep(GONE_S)
             self._process.wait()
 
     def retire(self) -> None:

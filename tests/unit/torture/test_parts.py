@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import math
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from retire_cluster.torture import killer as module
 from retire_cluster.torture import parts
-from retire_cluster.torture.evidence import is_alive
+from retire_cluster.torture.evidence import group, is_alive
 from retire_cluster.torture.killer import MOST_IN_VAIN, Killer
 from retire_cluster.torture.parts import Part
 from retire_cluster.torture.processes import CannotStart, Managed
@@ -63,6 +64,14 @@ def test_what_a_killed_program_left_behind_ends_before_its_next_start(parent: Ma
     assert not is_alive(child)
     until(lambda: len(children(log)) == 2, "the child of its second life")
     assert parent.exit_code is None
+
+
+def test_what_was_killed_is_gone_with_all_it_started(parent: Managed, log: Path) -> None:
+    (child,) = until(lambda: children(log), "its child")
+    (leader,) = set(group(os.getpgid(child))) - {child}
+    assert group(leader) == sorted((leader, child))
+    parent.kill()
+    assert group(leader) == []
 
 
 def test_one_of_its_children_alone_can_be_killed(parent: Managed, log: Path) -> None:
