@@ -1,4 +1,4 @@
-"""The page of every command's `--help`, from its own parser."""
+"""The page of every command's `--help`, from its own parser; words that a command takes have one of their own."""
 
 import argparse
 import os
@@ -12,14 +12,33 @@ INTRODUCTION = """\
 
 What each command says of itself with `--help`, made from its parser when these pages are built. Defaults and
 variables are in [configuration](configuration.md), more about the commands on the server in
-[commands](commands.md).
+[commands](commands.md), about `retire-cluster` and `retire-cluster-status` in [the terminal](terminal.md).
 """
 
 
 def page() -> str:
     """Markdown. Loads Django with the present environment."""
     os.environ["COLUMNS"] = WIDTH
-    return INTRODUCTION + "".join(_section(parser) for parser in parsers())
+    return INTRODUCTION + "".join(_section(parser) for parser in every_parser())
+
+
+def every_parser() -> Iterator[argparse.ArgumentParser]:
+    """Of the commands, each followed by those of its words."""
+    waiting = list(parsers())
+    while waiting:
+        parser = waiting.pop(0)
+        yield parser
+        waiting[:0] = _of_words(parser)
+
+
+def _of_words(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    found = [
+        choice
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for choice in action.choices.values()
+    ]
+    return list(dict.fromkeys(found))  # a word may have two spellings
 
 
 def parsers() -> Iterator[argparse.ArgumentParser]:
@@ -29,8 +48,10 @@ def parsers() -> Iterator[argparse.ArgumentParser]:
     from django.core.management import get_commands, load_command_class
 
     from retire_cluster.cli import api, gateway, worker
+    from retire_cluster.terminal import main, status
 
-    yield from (api._parser(), gateway._parser(), worker.build_parser())
+    yield from (api._parser(), gateway._parser(), worker.build_parser(), main.build_parser())
+    yield status.build_parser()
     django.setup()
     ours = {file.stem for file in ROOT.glob("*/management/commands/*.py")}
     for name, application in sorted(get_commands().items()):

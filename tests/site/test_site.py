@@ -149,8 +149,9 @@ def test_a_calls_parameters_and_fields_are_in_its_section() -> None:
 
 def test_every_flag_of_every_command_is_on_the_page_of_commands(site: Path) -> None:
     page = (site / "reference" / "command-line.html").read_text()
-    parsers = list(commands.parsers())
-    assert len(parsers) > 8
+    parsers = list(commands.every_parser())
+    titles = {parser.prog for parser in parsers}
+    assert {"retire-cluster-status", "retire-cluster run", "retire-cluster-manage apikey create"} <= titles
     flags = [flag for parser in parsers for action in parser._actions for flag in action.option_strings]
     assert [flag for flag in flags if flag not in page] == []
 
