@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import pytest
 
 from clusterconfig import registry
+from retire_cluster.agent.doctor.checks import CHECKS
 from retire_cluster.agent.errors import ExitCode
 from retire_cluster.api import errors
 from retire_cluster.api.schema import CODES
@@ -290,6 +291,61 @@ def test_every_error_code_is_described_with_its_status() -> None:
     text = (REFERENCE / "errors.md").read_text().partition("## Of requests")[2].partition("## ")[0]
     assert rows(text) == statuses()
     assert statuses().keys() == set(errors.ErrorCode)
+
+
+def first_cells(text: str) -> list[str]:
+    """What stands in backticks in the first cells of a text's tables."""
+    cells = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
+    return [word for cell in cells for word in re.findall(r"`([^`]+)`", cell)]
+
+
+def texts(*paths: str) -> set[str]:
+    """Every literal text of these files; of a formatted one, its pieces."""
+    return {
+        node.value
+        for source in sources(*paths)
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def recorded() -> set[str]:
+    """Actions of the audit trail, as they are written where it is written to."""
+    word = re.compile(r"(task|device|config|key|token|user)\.[a-z_]+")
+    callers = [source for source in sources(*PRODUCT) if _records(source)]
+    return {text for source in callers for text in texts(source.path) if word.fullmatch(text)}
+
+
+def _records(source: Source) -> bool:
+    calls = (node for node in ast.walk(source.tree) if isinstance(node, ast.Call))
+    return any(dotted(call.func) == "audit.record" for call in calls)
+
+
+def test_every_action_of_the_audit_trail_is_described() -> None:
+    page = (REFERENCE / "keys.md").read_text().partition("## Audit trail")[2].partition("\n## ")[0]
+    assert sorted(first_cells(page)) == sorted(recorded() - set(outbox.TYPES))  # the same files tell events
+
+
+def test_every_check_of_the_doctor_is_described() -> None:
+    page = (ROOT / "docs" / "howto" / "keep-a-device-running.md").read_text()
+    described = first_cells(page.partition("## What is wrong on this device?")[2].partition("\n## ")[0])
+    assert sorted(described) == sorted(CHECKS)
+
+
+def test_every_reason_to_wait_on_its_page_is_in_the_words_of_the_code() -> None:
+    page = (ROOT / "docs" / "howto" / "waiting-task.md").read_text()
+    said = texts("tasks/explain.py", "tasks/scheduling/feasibility.py")
+    quoted = first_cells(page)
+    assert len(quoted) > 10
+    assert [words for words in quoted if not any(words in text for text in said)] == []
+
+
+def test_every_file_on_its_page_is_named_in_the_code() -> None:
+    page = (REFERENCE / "ports-and-files.md").read_text().partition("## Files of a server")[2]
+    named = [part.rstrip("/") for word in first_cells(page) for part in word.split("…")]
+    assert len(named) > 15
+    said = texts(*PRODUCT)
+    assert [name for name in named if not any(name in text for text in said)] == []
 
 
 def task_error_codes() -> set[str]:
