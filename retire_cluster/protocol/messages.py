@@ -1,7 +1,7 @@
 """The messages of the node protocol, version 1, one frozen dataclass each.
 
 Ages and durations are seconds on the sender's monotonic clock: no wall clock crosses the wire. Everything an
-agent sends is untrusted and bounded here; what a message does is in LIFECYCLE terms in docs/reference/protocol.md.
+agent sends is untrusted and bounded here; what a message does is in docs/reference/protocol.md.
 """
 
 from dataclasses import dataclass, field
