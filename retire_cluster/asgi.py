@@ -1,4 +1,4 @@
-"""The server for ASGI: `uvicorn retire_cluster.asgi:application`."""
+"""The server for ASGI: `uvicorn --no-proxy-headers retire_cluster.asgi:application`."""
 
 import os
 
