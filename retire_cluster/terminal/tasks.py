@@ -22,7 +22,7 @@ def add_placement(parser: argparse.ArgumentParser) -> None:
     option("--priority", choices=("low", "normal", "high", "urgent"))
     option("--cores", type=int, dest="min_cpu_cores", metavar="N", help="at least so many cores")
     option("--memory", type=float, dest="min_memory_gb", metavar="GB", help="at least so much memory")
-    option("--storage", type=float, dest="min_storage_gb", metavar="GB", help="at least so much storage for itself")
+    option("--storage", type=float, dest="min_storage_gb", metavar="GB", help="at least so much storage")
     option("--platform", dest="required_platform", choices=("linux", "windows", "android", "darwin"))
     option("--role", dest="required_role", choices=("worker", "compute", "storage", "mobile"))
     option(
