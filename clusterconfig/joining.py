@@ -45,7 +45,8 @@ def installed_command(token: str, *, reached_as: str = "") -> str:
 
 def command_at(gateway: Listener, token: str) -> str:
     """The line for a gateway of this process."""
-    host = lan_address() if gateway.host in ("0.0.0.0", "::") else gateway.host  # noqa: S104 compared only
+    everywhere = gateway.host in ("0.0.0.0", "::")  # noqa: S104 compared only
+    host = settings.JOIN_HOST or (lan_address() if everywhere else gateway.host)
     digest = zipapp.archive().sha256
     return join_line(_address(host, gateway.port), tls=gateway.tls is not None, sha256=digest, token=token)
 
@@ -66,14 +67,20 @@ def _known_link() -> str:
 
 def _host(link: str, reached_as: str) -> str:
     """Where devices reach the gateway. One without a link listens on loopback only."""
-    if not is_this_machine(settings.CLUSTER_HOST):
-        host: str = settings.CLUSTER_HOST
+    host: str = settings.JOIN_HOST or settings.CLUSTER_HOST
+    from_elsewhere = bool(reached_as) and not is_loopback(reached_as)
+    if settings.JOIN_HOST or (not is_this_machine(host) and not (from_elsewhere and _is_bare(host))):
         return host
-    if reached_as and not is_loopback(reached_as):
+    if from_elsewhere:
         return reached_as
     if is_loopback(settings.CLUSTER_HOST) and not link:
         return "127.0.0.1"
     return lan_address()
+
+
+def _is_bare(host: str) -> bool:
+    """Whether it is a name without a domain: often one that only the containers of one machine know."""
+    return "." not in host and ":" not in host
 
 
 def _address(host: str, port: int) -> str:

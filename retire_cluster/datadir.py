@@ -1,6 +1,6 @@
 """The data directory: the database of the default shape, and every secret made at first start, each 0600.
 
-The directory is made 0700, which is what hides the database: one that was there before keeps its mode.
+The directory is made 0700: one that was there before keeps its mode.
 """
 
 import os

@@ -29,6 +29,7 @@ try:
     API_KEYS = env.items("API_KEY")  # besides those in the database; these are never stored
     AUTH = env.choice("AUTH", "", ("", "on", "all"))  # on: no privilege for loopback; all: no open reads
     CLUSTER_HOST = env.text("CLUSTER_HOST", "localhost")
+    JOIN_HOST = env.text("JOIN_HOST", "")  # how devices reach the gateway, for join lines; else found out
     CLUSTER_PORT = env.integer("CLUSTER_PORT", 8080, 1, 65_535)
     # Requests that may block a thread for ?wait= under WSGI; keep it below the server's threads.
     WSGI_WAITERS = env.integer("WSGI_WAITERS", 1, 0, 1000)

@@ -12,7 +12,7 @@ from retire_cluster.cli.options import Usage
 
 MOST_FILES = 65_536  # beyond it programs that close every possible file, as some tasks do, take seconds
 
-NO_SERVER = "this installation holds the agent only; the server's part: pip install 'retire-cluster[api]'"
+NO_SERVER = "this installation holds the agent only; the server's part: in a checkout, pip install '.[api]'"
 
 
 def setup_django() -> None:

@@ -6,12 +6,13 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
-from clusterconfig import tokens
+from clusterconfig import joining, tokens
 from clusterconfig.keys import Scope
 from clusterconfig.models import ApiKey, AuditEntry, JoinToken
 from retire_cluster import zipapp
@@ -267,6 +268,37 @@ def test_a_gateway_on_loopback_is_joined_from_this_machine(admin: Api, settings:
 
     assert made["join_command"].endswith(" --join 127.0.0.1:8099")
     assert "HTTPConnection" in made["join_command"]
+
+
+@pytest.mark.parametrize(
+    ("join_host", "cluster_host", "reached_as", "expected"),
+    [
+        ("", "192.0.2.7", "192.0.2.5", "192.0.2.7"),
+        ("", "gateway.example", "192.0.2.5", "gateway.example"),
+        ("", "no-such-container", "192.0.2.5", "192.0.2.5"),
+        ("", "no-such-container", "", "no-such-container"),
+        ("", "no-such-container", "localhost", "no-such-container"),
+        ("", "localhost", "192.0.2.5", "192.0.2.5"),
+        ("nas.lan", "localhost", "192.0.2.5", "nas.lan"),
+        ("nas.lan", "no-such-container", "", "nas.lan"),
+    ],
+)
+def test_a_join_line_names_what_devices_can_reach(
+    settings: Any, tmp_path: Path, join_host: str, cluster_host: str, reached_as: str, expected: str
+) -> None:
+    settings.DATA_DIR, settings.JOIN_HOST, settings.CLUSTER_HOST = tmp_path, join_host, cluster_host
+    settings.CLUSTER_PORT = 8080
+
+    line = joining.command(f"rcj1_a_b_{'c' * 64}", reached_as=reached_as)
+
+    assert line.endswith(f" --join {expected}:8080")
+
+
+def test_a_gateway_that_listens_everywhere_prints_the_configured_name(settings: Any) -> None:
+    gateway = SimpleNamespace(host="0.0.0.0", port=8080, tls=None)
+    settings.JOIN_HOST = "nas.lan"
+
+    assert joining.command_at(gateway, "rcj1_a_b_plain").endswith(" --join nas.lan:8080")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The whole product from outside: commands, HTTP, kill -9."""
 
+import stat
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +29,14 @@ def test_the_first_result_comes_with_the_start(tmp_path: Path) -> None:
         until(lambda: "Hello World" in server.said(), "the first result")
         assert '{"echo": {"message": "Hello World"}}' in server.said()
         assert server.interrupt() == 0
+
+
+def test_in_a_directory_open_to_others_the_database_is_not(tmp_path: Path) -> None:
+    (tmp_path / "server-data-1").mkdir(mode=0o755)
+    with running(tmp_path, first_start=True) as cluster:
+        files = [*cluster.data_dir.glob("retire-cluster.sqlite3*")]
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+        assert stat.S_IMODE(cluster.data_dir.stat().st_mode) == 0o755
 
 
 def test_a_second_device_takes_over_from_one_that_died(cluster: Cluster) -> None:

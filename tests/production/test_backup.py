@@ -190,6 +190,9 @@ def test_what_cannot_be_restored_and_who_does_not_say_yes_change_nothing(
         said = target.run("restore", "--yes", str(file), ok=False)
         assert words in said
         assert "Traceback" not in said
-    assert "nothing was changed" in target.run("restore", str(backup), said="no\n", ok=False)
+    for said, words in (("no\n", "nothing was changed"), ("", "Agree to it with --yes")):
+        answer = target.run("restore", str(backup), said=said, ok=False)
+        assert words in answer
+        assert "Traceback" not in answer
     (task,) = target.rows(tmp_path / "after.zip")["rows/tasks.task.jsonl"]
     assert task["task_type"] == "kept"

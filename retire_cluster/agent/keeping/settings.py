@@ -72,4 +72,9 @@ def load(state_dir: Path) -> Settings:
         found = json.loads((state_dir / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    remembered = {str(name): str(value) for name, value in found.items()}
+    if "data_dir" in remembered:
+        remembered["data_dir"] = str(state_dir.parent)  # where it is now: directories are moved
+    return remembered

@@ -44,7 +44,10 @@ class Command(BaseCommand):
 
     def _agreed(self) -> bool:
         where = settings.DATABASES["default"]["NAME"]
-        return input(f"This replaces everything in {where}. Type yes to go on: ").strip() == "yes"
+        try:
+            return input(f"This replaces everything in {where}. Type yes to go on: ").strip() == "yes"
+        except EOFError:
+            raise CommandError("nobody answers here; nothing was changed. Agree to it with --yes") from None
 
     def _restore(self, file: Path, *, force: bool) -> dict[str, int]:
         directory = datadir.ensure(settings.DATA_DIR)

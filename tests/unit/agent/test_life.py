@@ -97,6 +97,15 @@ def test_a_flag_that_was_not_given_is_not_among_them(tmp_path: Path) -> None:
     assert known == {"join": "nuc:8080", "data_dir": str(tmp_path)}
 
 
+def test_settings_of_a_directory_that_was_moved_name_where_it_is(tmp_path: Path) -> None:
+    old, new = tmp_path / "old" / "agent", tmp_path / "new" / "agent"
+    old.mkdir(parents=True)
+    settings.save(old, settings.settings_of(build("--join", "nuc", "--data-dir", str(old.parent))))
+    old.parent.rename(new.parent)
+
+    assert settings.load(new) == {"join": "nuc:8080", "data_dir": str(new.parent)}
+
+
 def test_remembered_settings_are_read_back_and_rubbish_is_not(tmp_path: Path) -> None:
     assert settings.load(tmp_path) == {}
     settings.save(tmp_path, {"join": "nuc:8080"})
