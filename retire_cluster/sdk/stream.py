@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from retire_cluster.sdk import errors
-from retire_cluster.sdk.calls import BAD_CERTIFICATE, Calls
+from retire_cluster.sdk.calls import BAD_CERTIFICATE, Calls, log, printable
 from retire_cluster.sdk.errors import ConnectionFailed, SdkError, UnexpectedAnswer
 from retire_cluster.sdk.events import Event, event
 from retire_cluster.sdk.pausing import LONGEST_RETRY_AFTER_S, retry_after
@@ -66,6 +66,7 @@ class Events:
         self._heard: deque[Event] = deque()
         self._stood = False
         self._tries = 0
+        self._said = False  # that the server is away
         self._began = 0.0  # when the connection stood
         self._closed = threading.Event()
 
@@ -132,6 +133,9 @@ class Events:
                 f"{self._calls.root}/ws sends what this SDK does not know: {error}"
             ) from None
         self._stood = True
+        if self._said:
+            self._said = False
+            log.info("%s/ws is back", self._calls.root)
         # Behind a reset comes a snapshot: who loses the connection in between must get both again.
         if found.type != "reset":
             self.cursor = found.cursor
@@ -179,6 +183,9 @@ class Events:
         """Wait before the next try, or raise the failure."""
         retries = self._calls.retries
         if self._stood:
+            if self._tries > retries.most and not self._said:
+                self._said = True
+                log.warning("%s; trying again until it is back", printable(failure.message))
             retries = replace(retries, most=self._tries)
             wanted = None if wanted is None else min(wanted, LONGEST_RETRY_AFTER_S)
         pause = retries.pause(self._tries, wanted)

@@ -65,7 +65,7 @@ def fine(data: Any, *headers: str) -> bytes:
         fine(task_row(execution_time_seconds=10**400)),
         fine(task_row(completed_at="0001-01-01T00:00:00+14:00")),
         fine(task_row(completed_at="2026-11-28T10:00:00")),
-        fine(task_row(status=["success"])),
+        fine({**task_row(), "status": ["success"]}),
     ],
 )
 def test_what_no_api_answers_is_named(answer: bytes) -> None:
