@@ -1,10 +1,11 @@
 """Calls over HTTP: the envelope taken off, errors as exceptions, tried again where that cannot do harm."""
 
+import logging
 import math
 import ssl
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from os import PathLike, fspath
 from typing import Any, TypeVar
@@ -15,12 +16,19 @@ import httpx
 from retire_cluster import __version__
 from retire_cluster.sdk import errors
 from retire_cluster.sdk.decoding import Mismatch, Model
-from retire_cluster.sdk.errors import ConnectionFailed, SdkError, Timeout, UnexpectedAnswer
+from retire_cluster.sdk.errors import ConnectionFailed, InvalidRequest, SdkError, Timeout, UnexpectedAnswer
 from retire_cluster.sdk.pausing import Clock, Retries, retry_after
 
+log = logging.getLogger("retire_cluster.sdk")
 M = TypeVar("M", bound=Model)
 API_PATH = "/api/v1"
 LONGEST_CONNECT_S = 10.0  # who does not take a connection within that is not there; tries multiply it
+LARGEST_ANSWER = 64 * 1024 * 1024  # bytes, unpacked; a full page of output has 25 million at worst
+LONGEST_OUTAGE_S = (
+    600.0  # a restart, an update, a machine that boots; who waits with a deadline has that instead
+)
+# Of the answer as it travelled; what is kept of it is unpacked and whole.
+OF_THE_WAY = (b"content-encoding", b"content-length", b"transfer-encoding")
 NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 FEW_CALLS_LEFT = 20  # of a rate limit
 SPARING_PAUSE_S = 3.0  # so the last 20 calls of a minute last until its first ones count no more
@@ -56,8 +64,14 @@ def get(path: str, *, wait_s: float = 0.0, **params: Any) -> Call:
 
 
 def segment(identifier: str) -> str:
-    """An id as one segment of a path."""
-    return quote(identifier, safe="")
+    """An id as one segment of a path. Raises InvalidRequest for what would be another path."""
+    try:
+        found = quote(identifier, safe="")
+    except UnicodeEncodeError:
+        found = ""
+    if found in ("", ".", ".."):
+        raise InvalidRequest(f"{identifier!r} is no id")
+    return found
 
 
 @dataclass(frozen=True)
@@ -120,7 +134,10 @@ class Calls:
         headers = {"Content-Type": "application/json", "User-Agent": f"retire-cluster-sdk/{__version__}"}
         if api_key:
             headers["X-API-Key"] = _checked_key(api_key)
-        self._http = httpx.Client(headers=headers, verify=self.tls, transport=transport)
+        self.reached = False  # whether this API ever answered here
+        # As many connections as there are threads: of a hundred that wait, none must keep another from its turn.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        self._http = httpx.Client(headers=headers, verify=self.tls, transport=transport, limits=limits)
         weakref.finalize(
             self, self._http.close
         )  # for whoever never closes it, as the specification's snippet
@@ -138,17 +155,25 @@ class Calls:
         if self.calls_left is not None and self.calls_left < FEW_CALLS_LEFT:
             self.clock.sleep(min(SPARING_PAUSE_S, max(0.0, longest_s)))
 
-    def answer(self, call: Call, *, until: float | None = None) -> Answer:
+    def answer(self, call: Call, *, until: float | None = None, patient: bool = False) -> Answer:
         """The data of a success. Raises SdkError; tries no longer than until the clock shows `until`."""
-        response = self.send(call, until=until)
+        response = self.send(call, until=until, patient=patient)
         body = envelope(response)
         if "data" not in body:
             raise UnexpectedAnswer(f"{response.url} answers without data")
-        return Answer(body["data"], body.get("pagination") or {}, response.headers)
+        pagination = body.get("pagination") or {}
+        if not isinstance(pagination, dict):
+            raise UnexpectedAnswer(f"{response.url} answers with a pagination that is no object")
+        return Answer(body["data"], pagination, response.headers)
 
-    def send(self, call: Call, *, until: float | None = None, as_is: bool = False) -> httpx.Response:
-        """The response; errors are raised, or with `as_is` handed back at once as every other answer."""
-        tries = 0
+    def send(
+        self, call: Call, *, until: float | None = None, as_is: bool = False, patient: bool = False
+    ) -> httpx.Response:
+        """The response; errors are raised, or with `as_is` handed back at once as every other answer.
+
+        With `patient` an outage of a server that was there is waited out: until `until`, or for ten minutes.
+        """
+        tries, outage = 0, _Outage(self, until) if patient else None
         while True:
             tries += 1
             try:
@@ -159,13 +184,21 @@ class Calls:
                 again = _may_repeat(call, error)
                 wanted = None
             else:
+                self.reached = self.reached or not response.is_server_error
+                if response.is_redirect:
+                    # Never followed: the key must not go to somebody else.
+                    to = response.headers.get("Location", "another address")
+                    raise UnexpectedAnswer(f"{response.url} redirects to {to!r}")
                 if as_is or not response.is_error:
+                    if outage:
+                        outage.ends()
                     return response
                 refusal = refused(response)
                 cause, failure, wanted = None, refusal, refusal.retry_after
                 status = response.status_code
                 again = status in TURNED_AWAY or (call.repeatable and status in IN_BETWEEN)
-            pause = self.retries.pause(tries, wanted) if again else None
+            retries = outage.retries(tries, failure) if outage and again else self.retries
+            pause = retries.pause(tries, wanted) if again else None
             if pause is None or (until is not None and self.clock.now() + pause >= until):
                 raise failure from cause
             self.clock.sleep(pause)
@@ -176,14 +209,39 @@ class Calls:
         )
         url = call.path if "://" in call.path else f"{self.base_url}{call.path}"
         params = {name: _text(value) for name, value in call.params.items() if value is not None}
-        response = self._http.request(
-            call.method, url, params=params, json=call.body, headers=dict(call.headers), timeout=timeout
-        )
+        try:
+            request = self._http.build_request(
+                call.method, url, params=params, json=call.body, headers=dict(call.headers), timeout=timeout
+            )
+        except (ValueError, RecursionError, httpx.InvalidURL) as error:
+            raise InvalidRequest(f"this cannot be sent: {error}") from error
+        response = self._http.send(request, stream=True)
+        try:
+            content = self._content(response)
+        finally:
+            response.close()
         left = response.headers.get("X-RateLimit-Remaining", "")
-        self.calls_left = int(left) if left.isascii() and left.isdigit() else None
-        return response
+        self.calls_left = int(left) if left.isascii() and left.isdigit() and len(left) < 10 else None
+        headers = [pair for pair in response.headers.raw if pair[0].lower() not in OF_THE_WAY]
+        return httpx.Response(response.status_code, headers=headers, content=content, request=request)
+
+    def _content(self, response: httpx.Response) -> bytes:
+        """The whole body; neither more than memory holds, nor drop by drop for ever."""
+        # httpx bounds the time between two pieces, not that of all.
+        until, content = self.clock.now() + self.timeout, bytearray()
+        for piece in response.iter_bytes():
+            content += piece
+            if len(content) > LARGEST_ANSWER:
+                raise UnexpectedAnswer(f"{response.url} answers with more than {LARGEST_ANSWER >> 20} MiB")
+            if self.clock.now() > until:
+                raise httpx.ReadTimeout("the answer does not end", request=response.request)
+        return bytes(content)
 
     def _failed(self, error: httpx.RequestError) -> SdkError:
+        if isinstance(error, httpx.DecodingError):
+            return UnexpectedAnswer(f"{self.root} answers with what cannot be unpacked: {error}")
+        if isinstance(error, httpx.LocalProtocolError):
+            return InvalidRequest(f"this cannot be sent: {error}")
         if isinstance(error, httpx.TimeoutException):
             return Timeout(f"{self.root} did not answer within {self.timeout:g} s")
         if _is_bad_certificate(error):
@@ -192,11 +250,42 @@ class Calls:
         return ConnectionFailed(f"{self.root} cannot be reached: {error or type(error).__name__}")
 
 
+class _Outage:
+    """Whether a server that was there is waited for when the usual tries are used up; said in the log, once."""
+
+    def __init__(self, calls: Calls, until: float | None) -> None:
+        self._calls = calls
+        self._until = math.inf if until is None else until
+        self._said = False
+
+    def retries(self, tries: int, failure: SdkError) -> Retries:
+        """How often it is tried: without end until the outage has lasted for too long."""
+        usual, now = self._calls.retries, self._calls.clock.now()
+        if tries == 1 and self._until == math.inf:
+            self._until = now + LONGEST_OUTAGE_S
+        if not self._calls.reached or now >= self._until:
+            return usual
+        if tries > usual.most and not self._said:
+            self._said = True
+            left = self._until - now
+            log.warning("%s; asking again for up to %.0f s", printable(failure.message), left)
+        return replace(usual, most=max(usual.most, tries))
+
+    def ends(self) -> None:
+        if self._said:
+            log.info("%s answers again", self._calls.root)
+
+
+def printable(text: str) -> str:
+    """A text in which nothing steers a terminal or begins another line of a log."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def envelope(response: httpx.Response) -> dict[str, Any]:
     """The JSON object of an answer, whatever its status. Raises UnexpectedAnswer."""
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):  # the second: nested without end
         body = None
     if not isinstance(body, dict):
         raise UnexpectedAnswer(f"{response.url} answers {response.status_code} without a JSON object")
@@ -220,7 +309,8 @@ def refused(response: httpx.Response) -> errors.ApiError:
 
 def _may_repeat(call: Call, error: httpx.RequestError) -> bool:
     """Whether it may be sent again: because that is harmless, or because it cannot have arrived."""
-    if _is_bad_certificate(error) or not isinstance(error, httpx.TransportError):
+    ours = isinstance(error, httpx.LocalProtocolError)
+    if ours or _is_bad_certificate(error) or not isinstance(error, httpx.TransportError):
         return False
     return call.repeatable or isinstance(error, NEVER_ARRIVED)
 
@@ -236,8 +326,11 @@ def _is_bad_certificate(error: BaseException) -> bool:
 
 def _api_of(base_url: str) -> str:
     """The API's address: of a bare server's, the place where it always is. Raises ValueError."""
-    url = httpx.URL(base_url)
-    if url.scheme not in ("http", "https") or not url.host:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"base_url is {base_url!r}, which is no address: {error}") from None
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > 65_535:
         raise ValueError(f"base_url is {base_url!r}; give an address as http://HOST:8081{API_PATH}")
     bare = base_url.rstrip("/")
     return bare if url.path.strip("/") else bare + API_PATH

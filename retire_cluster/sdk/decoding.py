@@ -7,7 +7,7 @@ the object it was made from in `raw`.
 import dataclasses
 import types
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 _known_hints: dict[type, dict[str, Any]] = {}
@@ -66,7 +66,7 @@ def value(hint: Any, data: Any, place: str) -> Any:
     if hint is datetime:
         return _moment(data, place)
     if hint is float:
-        return float(_expect((int, float), data, place))
+        return _number(data, place)
     return _expect(hint, data, place)
 
 
@@ -82,11 +82,22 @@ def _expect(kind: Any, data: Any, place: str) -> Any:
     raise Mismatch(f"{place}: {_kind(data)} was not expected")
 
 
+def _number(data: Any, place: str) -> float:
+    try:
+        return float(_expect((int, float), data, place))
+    except OverflowError:
+        raise Mismatch(f"{place}: a number of too many digits") from None
+
+
 def _moment(data: Any, place: str) -> datetime:
     try:
-        return datetime.fromisoformat(_expect(str, data, place))
-    except ValueError:
+        found = datetime.fromisoformat(_expect(str, data, place))
+        utc = found.astimezone(UTC)
+    except (ValueError, OverflowError):  # the second: UTC's year would be 0 or 10000
         raise Mismatch(f"{place}: {data!r} is no time") from None
+    if found.tzinfo is None:
+        raise Mismatch(f"{place}: {data!r} is a time of no zone")
+    return utc
 
 
 def _kind(data: Any) -> str:

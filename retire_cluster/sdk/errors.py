@@ -47,6 +47,14 @@ class DeadlinePassed(SdkError):
         self.open = tuple(open_tasks) or (task,)
 
 
+class InvalidRequest(SdkError, ValueError):
+    """What was given cannot be sent at all; nothing was."""
+
+    advice = (
+        "correct what was given: ids as the API shows them, texts without half characters, finite numbers"
+    )
+
+
 class UnexpectedAnswer(SdkError):
     """What answers there does not speak this API, or another version of it."""
 

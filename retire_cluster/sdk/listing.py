@@ -24,6 +24,17 @@ class Page(Generic[M]):
     next_cursor: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Place(Model):
+    """Where a page is, as the envelope's `pagination` says it."""
+
+    has_next: bool = False
+    page: int | None = None
+    total_items: int | None = None
+    total_pages: int | None = None
+    next_cursor: str | None = None
+
+
 class Listing(Generic[M]):
     """A list on the server: iterating asks for page after page, as far as one reads.
 
@@ -31,13 +42,23 @@ class Listing(Generic[M]):
     """
 
     def __init__(
-        self, calls: Calls, path: str, model: type[M], params: Mapping[str, Any], *, by_cursor: bool
+        self,
+        calls: Calls,
+        path: str,
+        model: type[M],
+        params: Mapping[str, Any],
+        *,
+        by_cursor: bool,
+        until: float | None = None,
+        patient: bool = False,
     ) -> None:
         self._calls = calls
         self._path = path
         self._model = model
         self._params = params
         self._by_cursor = by_cursor
+        self._until = until
+        self._patient = patient
 
     def __iter__(self) -> Iterator[M]:
         for page in self.pages():
@@ -52,6 +73,8 @@ class Listing(Generic[M]):
             yield page
             if not page.has_next or (self._by_cursor and not page.next_cursor):
                 return
+            if self._by_cursor and page.next_cursor == cursor:
+                raise UnexpectedAnswer(f"{self._path} answers with a page that follows itself")
             number, cursor = number + 1, page.next_cursor or ""
 
     def page(self, number: int = 1, page_size: int = 20) -> Page[M]:
@@ -59,15 +82,16 @@ class Listing(Generic[M]):
         return self._read(page=number, page_size=page_size)
 
     def _read(self, **where: Any) -> Page[M]:
-        answer = self._calls.answer(get(self._path, **self._params, **where))
+        call = get(self._path, **self._params, **where)
+        answer = self._calls.answer(call, until=self._until, patient=self._patient)
         if not isinstance(answer.data, list):
             raise UnexpectedAnswer(f"{self._path} answers with something that is no list")
-        place = answer.pagination
+        place = read(_Place, answer.pagination)
         return Page(
             items=tuple(read(self._model, item) for item in answer.data),
-            has_next=bool(place.get("has_next")),
-            page=place.get("page"),
-            total_items=place.get("total_items"),
-            total_pages=place.get("total_pages"),
-            next_cursor=place.get("next_cursor"),
+            has_next=place.has_next,
+            page=place.page,
+            total_items=place.total_items,
+            total_pages=place.total_pages,
+            next_cursor=place.next_cursor,
         )

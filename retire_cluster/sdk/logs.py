@@ -13,15 +13,15 @@ FIRST_PAUSE_S = 0.3
 LONGEST_PAUSE_S = 3.0  # 20 calls a minute of the 60 the server allows
 
 
-def page(calls: Calls, task_id: str, offset: int, limit: int) -> TaskLogs:
+def page(calls: Calls, task_id: str, offset: int, limit: int, *, patient: bool = False) -> TaskLogs:
     """A part of the output. Raises SdkError."""
     where = f"/tasks/{segment(task_id)}/logs"
-    return calls.answer(get(where, offset=offset, limit=limit)).to(TaskLogs)
+    return calls.answer(get(where, offset=offset, limit=limit), patient=patient).to(TaskLogs)
 
 
 def chunks(calls: Calls, task_id: str, offset: int, *, follow: bool) -> Iterator[OutputChunk]:
     """The output from the offset on, as far as it is there; with `follow` to the task's end."""
-    output = Output(calls, task_id, offset)
+    output = Output(calls, task_id, offset, patient=follow)
     yield from output.read()
     if follow and not output.is_complete:
         yield from _follow(output, calls, task_id)
@@ -43,9 +43,10 @@ def _follow(output: "Output", calls: Calls, task_id: str) -> Iterator[OutputChun
 class Output:
     """A task's output, and how far it was read."""
 
-    def __init__(self, calls: Calls, task_id: str, offset: int) -> None:
+    def __init__(self, calls: Calls, task_id: str, offset: int, *, patient: bool = False) -> None:
         self._calls = calls
         self._task_id = task_id
+        self._patient = patient  # who follows stays through a restart of the server
         self.offset = offset
         self.is_complete = False
 
@@ -53,7 +54,9 @@ class Output:
         """What is there by now."""
         while not self.is_complete:
             self._calls.spare()
-            part = page(self._calls, self._task_id, self.offset, LARGEST_PAGE)
+            part = page(self._calls, self._task_id, self.offset, LARGEST_PAGE, patient=self._patient)
+            if len(part.chunks) >= LARGEST_PAGE and part.next_offset <= self.offset:
+                raise UnexpectedAnswer("the output's next page is one that was read already")
             self.offset, self.is_complete = part.next_offset, part.is_complete
             yield from part.chunks
             if len(part.chunks) < LARGEST_PAGE:

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from retire_cluster.sdk import errors
-from retire_cluster.sdk.calls import BAD_CERTIFICATE, Calls
+from retire_cluster.sdk.calls import BAD_CERTIFICATE, Calls, log, printable
 from retire_cluster.sdk.errors import ConnectionFailed, SdkError, UnexpectedAnswer
 from retire_cluster.sdk.events import Event, event
 from retire_cluster.sdk.pausing import LONGEST_RETRY_AFTER_S, retry_after
@@ -27,11 +27,25 @@ from retire_cluster.sdk.pausing import LONGEST_RETRY_AFTER_S, retry_after
 SILENCE_S = 60.0  # the server says something every 15 s; after a minute the connection is lost
 LARGEST_FRAME = 16 * 1024 * 1024  # bytes; a snapshot of a thousand devices has some hundred thousand
 CLOSE_S = 5.0
+STEADY_S = 5.0  # a connection that held for so long was no fault of this server
 SHOWN = ("X-API-Key", "Authorization")  # headers that say who listens
 NOT_ALLOWED: Mapping[int, tuple[type[errors.ApiError], int]] = {
     4401: (errors.Unauthorized, 401),
     4403: (errors.Forbidden, 403),
 }
+
+
+class _Here(ClientConnection):
+    """A connection to this server and no other: a redirect would take the key along, to whomever it names."""
+
+    def handshake(self, *arguments: Any, **more: Any) -> None:
+        try:
+            super().handshake(*arguments, **more)
+        except InvalidStatus as error:
+            if not 300 <= error.response.status_code < 400:
+                raise
+            to = ", ".join(error.response.headers.get_all("Location"))
+            raise UnexpectedAnswer(f"its /ws redirects to {to or 'another address'!r}") from error
 
 
 class Events:
@@ -52,6 +66,8 @@ class Events:
         self._heard: deque[Event] = deque()
         self._stood = False
         self._tries = 0
+        self._said = False  # that the server is away
+        self._began = 0.0  # when the connection stood
         self._closed = threading.Event()
 
     def begin(self) -> Self:
@@ -112,11 +128,14 @@ class Events:
         """The event of a frame; None for those that are only for the connection."""
         try:
             found = event(json.loads(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UnexpectedAnswer(
                 f"{self._calls.root}/ws sends what this SDK does not know: {error}"
             ) from None
-        self._stood, self._tries = True, 0
+        self._stood = True
+        if self._said:
+            self._said = False
+            log.info("%s/ws is back", self._calls.root)
         # Behind a reset comes a snapshot: who loses the connection in between must get both again.
         if found.type != "reset":
             self.cursor = found.cursor
@@ -133,6 +152,7 @@ class Events:
                 open_timeout=self._calls.timeout,
                 close_timeout=CLOSE_S,
                 max_size=LARGEST_FRAME,
+                create_connection=_Here,
             )
         except InvalidStatus as error:
             self._again(*_refused(error))
@@ -143,7 +163,7 @@ class Events:
         except (OSError, InvalidHandshake) as error:
             self._again(ConnectionFailed(f"{self._calls.root}/ws cannot be reached: {error}"), None, error)
             return None
-        self._connection = self._entered.enter_context(found)
+        self._connection, self._began = self._entered.enter_context(found), self._calls.clock.now()
         if self._closed.is_set():  # by another thread, perhaps before there was something to close
             self._entered.close()
             return None
@@ -163,6 +183,9 @@ class Events:
         """Wait before the next try, or raise the failure."""
         retries = self._calls.retries
         if self._stood:
+            if self._tries > retries.most and not self._said:
+                self._said = True
+                log.warning("%s; trying again until it is back", printable(failure.message))
             retries = replace(retries, most=self._tries)
             wanted = None if wanted is None else min(wanted, LONGEST_RETRY_AFTER_S)
         pause = retries.pause(self._tries, wanted)
@@ -171,21 +194,27 @@ class Events:
         self._closed.wait(pause)
 
     def _lost(self, error: Exception) -> None:
-        """The connection ended; the next is made at once, and after a pause if that fails. Raises ApiError."""
+        """The connection ended; one that held for a while is made again at once, any other after a pause.
+
+        Raises ApiError.
+        """
         self._connection = None
         self._entered.close()
         close = error.rcvd if isinstance(error, ConnectionClosed) else None
         if close is not None and close.code in NOT_ALLOWED:
             kind, status = NOT_ALLOWED[close.code]
             raise kind(close.reason or "the server does not let us listen any more", status=status) from error
-        if self._tries:  # it broke before anything was said, perhaps again and again
+        if self._stood and self._calls.clock.now() - self._began >= STEADY_S:
+            self._tries = 0
+        if self._tries:  # it broke soon, perhaps again and again
             self._again(ConnectionFailed(f"{self._calls.root}/ws ends the connection: {error}"), None, error)
 
 
 def _refused(error: InvalidStatus) -> tuple[SdkError, float | None, Exception]:
     """What a refused handshake means, and how long to wait for the next. Raises what is final."""
     response = error.response
-    wanted = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+    asked = response.headers.get_all("Retry-After")  # a plain get() fails where a server says it twice
+    wanted = retry_after(asked[0] if asked else None, datetime.now(UTC))
     status = response.status_code
     failure = errors.from_body(status, _body(response.body), wanted)
     if status != 429 and status < 500:
@@ -196,6 +225,6 @@ def _refused(error: InvalidStatus) -> tuple[SdkError, float | None, Exception]:
 def _body(content: bytes | bytearray | None) -> dict[str, Any]:
     try:
         body = json.loads(content or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from retire_cluster.sdk import logs, waiting
 from retire_cluster.sdk.calls import Call, Calls, get, read, segment
-from retire_cluster.sdk.errors import SdkError
+from retire_cluster.sdk.errors import InvalidRequest, SdkError, UnexpectedAnswer
 from retire_cluster.sdk.listing import Listing
 from retire_cluster.sdk.models import (
     Explanation,
@@ -72,7 +72,10 @@ class TaskCalls:
                 answer = self._calls.answer(
                     submission("/tasks/batch", {"tasks": batch}, f"{prefix}-{number}")
                 )
-                tasks += [read(Task, item) for item in answer.member("tasks")]
+                made = answer.member("tasks")
+                if not isinstance(made, list) or len(made) != len(batch):
+                    raise UnexpectedAnswer("the answer does not hold one task for each submission")
+                tasks += [read(Task, item) for item in made]
             except SdkError as error:
                 error.submitted = tuple(tasks)
                 raise
@@ -186,8 +189,11 @@ def batches(bodies: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, A
     """The submissions in order, split to what the server takes in one call."""
     batch: list[Mapping[str, Any]] = []
     size = 0
-    for body in bodies:
-        bytes_more = len(json.dumps(body, ensure_ascii=False).encode())
+    for number, body in enumerate(bodies):
+        try:
+            bytes_more = len(json.dumps(body, ensure_ascii=False).encode())
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(f"submission {number} cannot be sent: {error}") from error
         if batch and (len(batch) == MAX_BATCH or size + bytes_more > MAX_BATCH_BYTES):
             yield batch
             batch, size = [], 0

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from retire_cluster.sdk.calls import Calls, get, segment
-from retire_cluster.sdk.errors import DeadlinePassed
+from retire_cluster.sdk.errors import DeadlinePassed, InvalidRequest, SdkError
 from retire_cluster.sdk.listing import LARGEST_PAGE, Listing
 from retire_cluster.sdk.models import Task
 from retire_cluster.sdk.progress import counting
@@ -13,6 +13,7 @@ from retire_cluster.sdk.progress import counting
 ONE_POLL_S = 50.0  # the server takes 60; proxies often end what is silent for 60 s
 MANY_POLL_S = 5.0  # of one of many: the others end meanwhile
 SHORTEST_POLL_S = 0.5  # a server that answers sooner is short of threads and does not wait
+LAST_LOOK_S = 5.0  # after the deadline; a list of a hundred thousand would take longer than many a wait
 FEW_TASKS = 10  # asking for each costs less than reading the list
 
 
@@ -59,7 +60,7 @@ class _Watch:
         done(self._ended())
         while self.open and self._calls.clock.now() < self._until:
             if len(self.open) > FEW_TASKS and self._calls.clock.now() >= self._list_at:
-                self._read_list()
+                self._read_list(self._until)
             if self.open:
                 self._calls.spare(self._until - self._calls.clock.now())
                 self._wait_for_one()
@@ -73,11 +74,17 @@ class _Watch:
         self.seen[task_id] = _poll(self._calls, task_id, self._until, ONE_POLL_S if few else MANY_POLL_S)
 
     def look(self) -> None:
-        """How the open ones stand now, whatever the time: one call for each of few, else the list."""
-        if len(self.open) > FEW_TASKS:
-            self._read_list()
-        for task_id in self.open if len(self.open) <= FEW_TASKS else self.open[:1]:
-            self.seen[task_id] = _status(self._calls, task_id, 0.0, math.inf)
+        """How the open ones stand now, though time is up: one call for each of few, else the list."""
+        until = self._calls.clock.now() + LAST_LOOK_S
+        try:
+            if len(self.open) > FEW_TASKS:
+                self._read_list(until)
+            for task_id in self.open if len(self.open) <= FEW_TASKS else self.open[:1]:
+                self.seen[task_id] = _status(self._calls, task_id, 0.0, until)
+        except SdkError:
+            # What was seen before is good enough to say that time is up.
+            if self.seen.keys().isdisjoint(self.open):
+                raise
         self._drop_ended()
 
     def _ended(self) -> int:
@@ -87,7 +94,7 @@ class _Watch:
     def _drop_ended(self) -> None:
         self.open = [item for item in self.open if item not in self.seen or not self.seen[item].is_terminal]
 
-    def _read_list(self) -> None:
+    def _read_list(self, until: float) -> None:
         """See how those stand whose time of creation is known; not more pages than asking one by one would cost."""
         known = [self._created[task_id] for task_id in self.open if task_id in self._created]
         if not known:
@@ -95,7 +102,7 @@ class _Watch:
         wanted = set(self.open)
         # The first bound includes its moment, the second does not.
         span = {"created_after": min(known), "created_before": max(known) + timedelta(microseconds=1)}
-        listing = Listing(self._calls, "/tasks", Task, span, by_cursor=True)
+        listing = Listing(self._calls, "/tasks", Task, span, by_cursor=True, until=until, patient=True)
         pages = 0
         for page in listing.pages(LARGEST_PAGE):
             pages += 1
@@ -104,7 +111,9 @@ class _Watch:
             wanted -= found.keys()
             if not wanted or pages * FEW_TASKS > len(self.open):
                 break
-            self._calls.spare(self._until - self._calls.clock.now())
+            self._calls.spare(until - self._calls.clock.now())
+            if self._calls.clock.now() >= until:
+                break
         self._drop_ended()
         limited = self._calls.calls_left is not None
         self._list_at = self._calls.clock.now() + (2.0 * pages if limited else 1.0)
@@ -124,8 +133,10 @@ def _poll(calls: Calls, task_id: str, until: float, longest: float) -> Task:
 def _status(calls: Calls, task_id: str, seconds: float, until: float) -> Task:
     where = f"/tasks/{segment(task_id)}/status"
     wait = f"{seconds:.3f}" if seconds else None
-    return calls.answer(get(where, wait_s=seconds, wait=wait), until=until).to(Task)
+    return calls.answer(get(where, wait_s=seconds, wait=wait), until=until, patient=True).to(Task)
 
 
 def _until(calls: Calls, timeout: float | None) -> float:
+    if timeout is not None and math.isnan(timeout):
+        raise InvalidRequest("timeout is no number")
     return math.inf if timeout is None else calls.clock.now() + timeout

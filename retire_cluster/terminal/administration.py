@@ -77,7 +77,7 @@ def create_key(client: Client, arguments: argparse.Namespace) -> int:
         shown.as_json(made.raw)
         return Exit.OK
     shown.note(f"key {made.name} ({', '.join(made.scopes)}); keep it now, it is not shown again:")
-    print(made.key)
+    shown.say(made.key)
     return Exit.OK
 
 
@@ -127,7 +127,7 @@ def create_token(client: Client, arguments: argparse.Namespace) -> int:
         shown.as_json(made.raw)
         return Exit.OK
     shown.note("run this on the device; the token in it is not shown again:")
-    print(made.join_command)
+    shown.say(made.join_command)
     return Exit.OK
 
 

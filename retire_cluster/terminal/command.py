@@ -1,9 +1,12 @@
 """How a command of a person runs: one line and an exit code for whatever goes wrong, never a stack trace."""
 
 import argparse
+import io
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from retire_cluster import __version__
@@ -28,9 +31,10 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 
 def carried_out(program: str, act: Callable[[], int]) -> int:
     """The exit code of what a command does; trouble is one line on standard error."""
+    _prepare_streams()
     try:
-        code = act()
-        sys.stdout.flush()
+        with _said_by_the_sdk(program):
+            code = _flushed(act)
     except Trouble as trouble:
         return _failed(program, str(trouble), trouble.code)
     except ConnectionFailed as error:
@@ -39,11 +43,67 @@ def carried_out(program: str, act: Callable[[], int]) -> int:
         return _failed(program, str(error), Exit.FAILED)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+    except RecursionError:
+        return _failed(program, "the server's answer is nested too deeply to be shown", Exit.FAILED)
     except BrokenPipeError:
-        # Whoever read us has enough, as `head` does; what is buffered must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()  # whoever read us has enough, as `head` does
         return Exit.OK
+    except OSError as error:  # a full disk
+        _silence()
+        return _failed(program, f"cannot write: {error.strerror or error}", Exit.FAILED)
     return code
+
+
+def _flushed(act: Callable[[], int]) -> int:
+    try:
+        code = act()
+    except SystemExit:  # argparse's, after --help
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return code
+
+
+def _prepare_streams() -> None:
+    """Standard output and error that take every text, even where they were closed or know few letters."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8", errors="replace"))  # noqa: SIM115 it stays open to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _silence() -> None:
+    """What is still buffered must not complain at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Notes(logging.Handler):
+    """What the SDK logs, as lines for the person: that the server is away, and that it is back."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(logging.INFO)
+        self._program = program
+
+    def emit(self, record: logging.LogRecord) -> None:
+        shown.note(f"{self._program}: {record.getMessage()}")
+
+
+@contextmanager
+def _said_by_the_sdk(program: str) -> Iterator[None]:
+    logger, notes = logging.getLogger("retire_cluster.sdk"), _Notes(program)
+    before = logger.level, logger.propagate
+    logger.addHandler(notes)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(notes)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 def _failed(program: str, words: str, code: Exit) -> int:

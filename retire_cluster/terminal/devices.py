@@ -137,7 +137,8 @@ def ping(client: Client, arguments: argparse.Namespace) -> int:
     if arguments.json:
         shown.as_json(found.raw)
     elif found.ping_successful:
-        print(f"{found.device_id} answered in {found.response_time_ms:.1f} ms")
+        took = "" if found.response_time_ms is None else f" in {found.response_time_ms:.1f} ms"
+        shown.say(f"{found.device_id} answered{took}")
     else:
         shown.note(f"{found.device_id} did not answer: {found.reason}")
     return Exit.OK if found.ping_successful else Exit.FAILED
@@ -152,5 +153,5 @@ def remove(client: Client, arguments: argparse.Namespace) -> int:
             Exit.USAGE,
         )
     found = client.remove(arguments.device)
-    shown.as_json(found.raw) if arguments.json else print(f"{found.device_id} is removed")
+    shown.as_json(found.raw) if arguments.json else shown.say(f"{found.device_id} is removed")
     return Exit.OK

@@ -3,7 +3,9 @@
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Self, TextIO
 
 from retire_cluster.sdk import Client, SdkError, Task
 from retire_cluster.sdk.errors import Conflict
@@ -27,13 +29,13 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
     except SdkError as error:
         raise Trouble(f"not run: {error}", Exit.NOT_RUN) from None
     if arguments.detach:
-        shown.as_json(task.raw) if arguments.json else print(task.task_id)
+        shown.as_json(task.raw) if arguments.json else shown.say(task.task_id)
         return Exit.OK
     try:
-        with _cancelled_by_interrupt(client, task):
+        with _cancelled_when_we_end(client, task), Output() as output:
             _announce(client, task)
             for chunk in client.logs(task, follow=True):
-                _pass_on(chunk)
+                output.pass_on(chunk)
             client.wait(task)
             return _code(client, task)
     except SdkError as error:
@@ -66,11 +68,16 @@ def _announce(client: Client, task: Task) -> None:
 
 
 @contextmanager
-def _cancelled_by_interrupt(client: Client, task: Task) -> Iterator[None]:
+def _cancelled_when_we_end(client: Client, task: Task) -> Iterator[None]:
+    """By Ctrl-C, or as nobody reads any more: a command that ran here would end by that too."""
     try:
         yield
     except KeyboardInterrupt:
         _cancel(client, task)
+        raise
+    except BrokenPipeError:
+        with suppress(SdkError):
+            client.cancel(task)
         raise
 
 
@@ -92,12 +99,37 @@ def _cancel(client: Client, task: Task) -> None:
         )
 
 
-def _pass_on(chunk: OutputChunk) -> None:
-    stream = sys.stderr if chunk.stream == "stderr" else sys.stdout
-    if chunk.left_out:
-        shown.note(f"[{chunk.left_out} characters of output are missing here]")
-    stream.write(shown.passed_on(chunk.text, to_terminal=stream.isatty()))
-    stream.flush()
+class Output:
+    """What a task prints, to the person; its colours end with it."""
+
+    def __init__(self) -> None:
+        self._coloured: set[TextIO] = set()
+
+    def pass_on(self, chunk: OutputChunk) -> None:
+        stream = sys.stderr if chunk.stream == "stderr" else sys.stdout
+        if chunk.left_out:
+            self.end_colours()
+            shown.note(f"[{chunk.left_out} characters of output are missing here]")
+        text = shown.passed_on(chunk.text, to_terminal=stream.isatty())
+        if "\x1b" in text and stream.isatty():
+            self._coloured.add(stream)
+        stream.write(text)
+        stream.flush()
+
+    def end_colours(self) -> None:
+        for stream in self._coloured:
+            with suppress(OSError):
+                stream.write(shown.COLOURS_END)
+                stream.flush()
+        self._coloured.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end_colours()
 
 
 def _code(client: Client, task: Task) -> int:
@@ -111,17 +143,25 @@ def _code(client: Client, task: Task) -> int:
     if found.status == "cancelled":
         shown.note("it was cancelled")
         return Exit.INTERRUPTED
-    if isinstance(code, int):
-        return code if code >= 0 else 128 - code  # ended by a signal, as shells say it
+    if isinstance(code, int) and not isinstance(code, bool):
+        return _as_ours(code)
     shown.note(f"{found.status}: {found.error_message}")
     return Exit.NOT_RUN
 
 
+def _as_ours(code: int) -> int:
+    """A device's exit code as one that this machine can have. A failure stays one: of 256 only 0 would be left."""
+    if code < 0:
+        return min(128 - code, 255)  # ended by a signal, as shells say it
+    return code if code < 256 else (code & 0xFF or 1)
+
+
 def logs(client: Client, arguments: argparse.Namespace) -> int:
     """`logs TASK`: what it printed; with -f until it ends."""
-    for chunk in client.logs(arguments.task, follow=arguments.follow):
-        if arguments.json:
-            shown.as_json(chunk.raw)
-        else:
-            _pass_on(chunk)
+    with Output() as output:
+        for chunk in client.logs(arguments.task, follow=arguments.follow):
+            if arguments.json:
+                shown.as_json(chunk.raw)
+            else:
+                output.pass_on(chunk)
     return Exit.OK

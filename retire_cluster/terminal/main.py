@@ -90,7 +90,7 @@ def _add_tasks(commands: "Commands") -> None:
 
 def _add_wait(parser: Parser) -> None:
     parser.add_argument("--wait", action="store_true", help="until it has ended; print its result")
-    parser.add_argument("--wait-s", type=float, metavar="S", help="but no longer than so many seconds")
+    parser.add_argument("--wait-s", type=_seconds, metavar="S", help="but no longer than so many seconds")
 
 
 def _add_devices(commands: "Commands") -> None:
@@ -158,15 +158,22 @@ def _add_bounds(parser: Parser) -> None:
     )
 
 
+def _seconds(text: str) -> float:
+    found = float(text)
+    if not found >= 0:  # nor is it "nan"
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, is {text!r}")
+    return found
+
+
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; its exit code."""
-    arguments = server.complete(build_parser().parse_args(argv))
 
     def act() -> int:
+        arguments = server.complete(build_parser().parse_args(argv))
         with server.connect(arguments, arguments.api) as client:
             code: int = arguments.act(client, arguments)
             return code

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,13 @@ if TYPE_CHECKING:
 
 NOTHING = "-"
 # What devices say of themselves reaches the terminal: nothing of it may steer it.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+# Of Unicode: what ends lines, and what turns the direction of writing, so that a line reads as another.
+_TURNS = "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_CONTROL = re.compile(rf"[\x00-\x1f\x7f-\x9f{_TURNS}]+")
+_NOT_IN_JSON = re.compile(rf"[\x7f-\x9f{_TURNS}]")  # which escapes the other ones itself
 # Of a task's output colours pass, and what moves within text.
-_UNSAFE = re.compile(r"\x1b\[[0-9;]*m|[\t\n\r]|(\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f])")
+_UNSAFE = re.compile(r"\x1b\[[0-9;]{0,64}m|[\t\n\r]|(\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f])")
+COLOURS_END = "\x1b[0m"  # whoever asks for hidden text must not leave the person's prompt hidden
 _COLOURS = {
     "online": "green", "success": "green", "healthy": "green", "yes": "green",
     "running": "cyan", "assigned": "cyan", "queued": "blue", "pending": "blue",
@@ -49,11 +54,15 @@ def cell(value: Cell, *, human: bool) -> str:
         case datetime():
             return ago(value) if human else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case Mapping():
-            return ", ".join(f"{name} {cell(item, human=human)}" for name, item in value.items())
+            return ", ".join(f"{_line(str(name))} {cell(item, human=human)}" for name, item in value.items())
         case list() | tuple() | set() | frozenset():
             return ",".join(cell(item, human=human) for item in value)
         case _:
-            return _CONTROL.sub(" ", str(value))
+            return _line(str(value))
+
+
+def _line(words: str) -> str:
+    return _CONTROL.sub(" ", words)
 
 
 def ago(moment: datetime) -> str:
@@ -121,12 +130,25 @@ def drawn_facts(pairs: Mapping[str, Cell]) -> "RenderableType":
 
 def as_json(value: Any) -> None:
     """The server's own words: objects as it sent them."""
-    print(json.dumps(value, indent=2 if is_terminal() else None, ensure_ascii=False))
+    print(json_text(value, indent=2 if is_terminal() else None))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A value as JSON that steers no terminal, and that standard output can write."""
+    is_unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+    text = json.dumps(value, indent=indent, ensure_ascii=not is_unicode)
+    return _NOT_IN_JSON.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+def say(words: object) -> None:
+    """A line of the answer."""
+    print(_line(str(words)))
 
 
 def note(words: str) -> None:
-    """A line for the person, beside the output."""
-    print(_CONTROL.sub(" ", words), file=sys.stderr, flush=True)
+    """A line for the person, beside the output; who has closed that does not want it."""
+    with suppress(BrokenPipeError):
+        print(_line(words), file=sys.stderr, flush=True)
 
 
 def passed_on(text: str, *, to_terminal: bool) -> str:

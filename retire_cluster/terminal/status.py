@@ -1,7 +1,6 @@
 """`retire-cluster-status`: how the cluster is, at a glance or live."""
 
 import argparse
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -9,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retire_cluster.sdk import Client, SdkError
+from retire_cluster.sdk import ApiError, Client, SdkError, UnexpectedAnswer
+from retire_cluster.sdk.errors import Forbidden, Unauthorized
 from retire_cluster.sdk.models import ClusterStatus, Device, Statistics, Task
 from retire_cluster.terminal import devices, server, shown, tasks
 from retire_cluster.terminal.command import Parser, add_version, carried_out
@@ -162,7 +162,7 @@ def watch(client: Client, arguments: argparse.Namespace) -> int:
     try:
         if arguments.json:
             for event in client.events():
-                print(json.dumps(event.raw, ensure_ascii=False), flush=True)
+                print(shown.json_text(event.raw), flush=True)
             return Exit.OK
         _watch(client, arguments)
     except KeyboardInterrupt:
@@ -184,7 +184,7 @@ def _watch(client: Client, arguments: argparse.Namespace) -> None:
                 picture, trouble = look(client, arguments), ""
             except SdkError as error:
                 # The last picture stays, and says that it is old.
-                trouble = f"as of {time.strftime('%H:%M:%S')}: {error}"
+                trouble = shown.cell(f"as of {time.strftime('%H:%M:%S')}: {error}", human=True)
                 changed.set()
 
 
@@ -192,7 +192,15 @@ def _watch(client: Client, arguments: argparse.Namespace) -> None:
 def _changes(client: Client) -> Iterator[threading.Event]:
     """Set whenever something happened in the cluster."""
     changed = threading.Event()
-    with client.events() as stream:
+    try:
+        events = client.events()
+    except (Unauthorized, Forbidden):
+        raise
+    except (ApiError, UnexpectedAnswer) as error:  # gunicorn's workers tell of no events, nor do some proxies
+        shown.note(f"not live, looked at each {LOOK_ANYWAY_S:.0f} s: {error}")
+        yield changed
+        return
+    with events as stream:
 
         def listen() -> None:
             try:
@@ -206,7 +214,7 @@ def _changes(client: Client) -> Iterator[threading.Event]:
 
 
 class _Draw:
-    """Draws over what was there; in a pipe one picture follows the other."""
+    """Draws over what was there; in a pipe, or where nothing can be drawn over, one picture follows the other."""
 
     def __init__(self, live: "Live | None") -> None:
         self._live = live
@@ -216,7 +224,10 @@ class _Draw:
         from rich.text import Text
 
         if self._live is None:
-            _print_plain(picture, arguments)
+            if shown.is_terminal():
+                shown.console().print(drawn(picture, arguments))
+            else:
+                _print_plain(picture, arguments)
             print(flush=True)
             if trouble:
                 shown.note(trouble)
@@ -226,12 +237,13 @@ class _Draw:
             if trouble
             else Text(time.strftime("%H:%M:%S, Ctrl-C ends"), style="dim")
         )
-        self._live.update(Group(drawn(picture, arguments), Text(), line), refresh=True)
+        # First, because a screen that is too low for all of it shows the first lines.
+        self._live.update(Group(line, Text(), drawn(picture, arguments)), refresh=True)
 
 
 @contextmanager
 def _canvas() -> Iterator[_Draw]:
-    if not shown.is_terminal():
+    if not shown.is_terminal() or shown.console().is_dumb_terminal:
         yield _Draw(None)
         return
     from rich.live import Live
@@ -242,9 +254,9 @@ def _canvas() -> Iterator[_Draw]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; its exit code."""
-    arguments = server.complete(build_parser().parse_args(argv))
 
     def act() -> int:
+        arguments = server.complete(build_parser().parse_args(argv))
         # Who watches wants to see at once that the server is away; it is asked again anyway.
         retries = 0 if arguments.watch else server.RETRIES
         with server.connect(arguments, arguments.address, retries=retries) as client:

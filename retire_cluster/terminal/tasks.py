@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from retire_cluster.sdk import ApiError, Client, DeadlinePassed, Submission, Task
+from retire_cluster.sdk import ApiError, Client, DeadlinePassed, SdkError, Submission, Task
 from retire_cluster.sdk.errors import DeviceNotFound
 from retire_cluster.sdk.models import Explanation
 from retire_cluster.terminal import shown
@@ -51,12 +51,16 @@ def placed(arguments: argparse.Namespace, task_type: str, payload: dict[str, Any
 
 def sent(client: Client, submission: Submission) -> Task:
     """Submit it."""
-    return client.submit(
-        submission.task_type,
-        submission.payload,
-        priority=submission.priority,
-        requirements=submission.requirements,
-    )
+    try:
+        return client.submit(
+            submission.task_type,
+            submission.payload,
+            priority=submission.priority,
+            requirements=submission.requirements,
+        )
+    except KeyboardInterrupt:
+        shown.note("whether the task was submitted is not known: `retire-cluster tasks` tells")
+        raise
 
 
 def submit(client: Client, arguments: argparse.Namespace) -> int:
@@ -74,19 +78,34 @@ def submit(client: Client, arguments: argparse.Namespace) -> int:
     task = sent(client, submission)
     if arguments.wait:
         return _ended(client, arguments, [task])
-    shown.as_json(task.raw) if arguments.json else print(task.task_id)
+    shown.as_json(task.raw) if arguments.json else shown.say(task.task_id)
     return Exit.OK
 
 
 def _submit_file(client: Client, arguments: argparse.Namespace) -> int:
-    tasks = client.submit_many(_lines(arguments.file))
+    wanted = _lines(arguments.file)
+    try:
+        tasks = client.submit_many(wanted)
+    except SdkError as error:
+        if error.submitted:
+            _say_submitted(error.submitted, as_json=arguments.json)
+            shown.note(f"the first {len(error.submitted)} of {len(wanted)} tasks were submitted, and go on")
+        raise
+    except KeyboardInterrupt:
+        shown.note("some of the tasks may have been submitted: `retire-cluster tasks` tells")
+        raise
     if arguments.wait:
         return _ended(client, arguments, tasks)
-    if arguments.json:
+    _say_submitted(tasks, as_json=arguments.json)
+    return Exit.OK
+
+
+def _say_submitted(tasks: Sequence[Task], *, as_json: bool) -> None:
+    if as_json:
         shown.as_json([task.raw for task in tasks])
     else:
-        print(*(task.task_id for task in tasks), sep="\n")
-    return Exit.OK
+        for task in tasks:
+            shown.say(task.task_id)
 
 
 def _ended(client: Client, arguments: argparse.Namespace, tasks: Sequence[Task]) -> int:
@@ -110,11 +129,7 @@ def _results(client: Client, tasks: Sequence[Task | str], *, as_json: bool) -> i
     else:
         for item in found:
             failed = f"{item.status}: {item.error_message or ''}".rstrip(": ")
-            print(
-                json.dumps(item.result_data, ensure_ascii=False)
-                if item.ok
-                else shown.cell(failed, human=True)
-            )
+            print(shown.json_text(item.result_data) if item.ok else shown.cell(failed, human=True))
     return Exit.OK if all(item.ok for item in found) else Exit.FAILED
 
 
@@ -123,7 +138,7 @@ def _payload(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     if text == "-":
-        return _object(sys.stdin.read(), "standard input")
+        return _object(_read("-"), "standard input")
     if text.startswith("@"):
         return _object(_read(text[1:]), text[1:])
     return _object(text, "PAYLOAD")
@@ -131,29 +146,45 @@ def _payload(text: str | None) -> dict[str, Any]:
 
 def _lines(name: str) -> list[dict[str, Any]]:
     """One task as the API takes it a line; empty lines are left out."""
-    text = sys.stdin.read() if name == "-" else _read(name)
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    # Not splitlines(): it splits at letters that JSON allows within a text.
+    found = enumerate(_read(name).split("\n"), 1)
+    lines = [(number, line) for number, line in found if line.strip()]
     if not lines:
         raise Trouble(f"{name} has no tasks: write one JSON object a line", Exit.USAGE)
     return [_object(line, f"{name}, line {number}") for number, line in lines]
 
 
 def _read(name: str) -> str:
+    """A file's text, or with - that of standard input. What Windows writes before a text is none of it."""
+    place = "standard input" if name == "-" else name
     try:
-        return Path(name).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        words = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise Trouble(f"cannot read {name}: {words}", Exit.USAGE) from None
+        if name == "-":
+            content = b"" if sys.stdin is None else sys.stdin.buffer.read()
+        else:
+            content = Path(name).expanduser().read_bytes()
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Trouble(f"cannot read {place}: it is no UTF-8 text", Exit.USAGE) from None
+    except (OSError, RuntimeError) as error:  # the second: ~NAME of a user who is not here
+        words = error.strerror if isinstance(error, OSError) else str(error)
+        raise Trouble(f"cannot read {place}: {words}", Exit.USAGE) from None
 
 
 def _object(text: str, place: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_constant)
     except ValueError as error:
         raise Trouble(f"{place} is no JSON: {error}", Exit.USAGE) from None
+    except RecursionError:
+        raise Trouble(f"{place} is nested too deeply", Exit.USAGE) from None
     if not isinstance(value, dict):
         raise Trouble(f'{place} must be a JSON object, as {{"message": "Hello"}}', Exit.USAGE)
     return value
+
+
+def _no_constant(word: str) -> None:
+    """NaN and its like, which Python reads and JSON does not have."""
+    raise ValueError(f"{word} is no number of JSON's")
 
 
 def tasks(client: Client, arguments: argparse.Namespace) -> int:

@@ -45,8 +45,9 @@ def key_of(cluster: Cluster) -> str:
     return (cluster.data_dir / "api-key").read_text().strip()
 
 
-def client(cluster: Cluster, port: int = 0) -> RetireClusterAPI:
-    return RetireClusterAPI(f"http://127.0.0.1:{port or cluster.port}/api/v1", key_of(cluster))
+def client(cluster: Cluster, port: int = 0, *, retries: int = 5) -> RetireClusterAPI:
+    address = f"http://127.0.0.1:{port or cluster.port}/api/v1"
+    return RetireClusterAPI(address, key_of(cluster), retries=retries)
 
 
 @pytest.fixture(scope="module")
@@ -330,14 +331,16 @@ def test_events_outlive_a_restart_of_the_server_and_miss_nothing(tmp_path: Path)
     assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
 
 
-def test_a_wait_outlives_a_restart_of_the_server(tmp_path: Path) -> None:
-    with running(tmp_path / "cluster", "--no-local-node") as cluster, client(cluster) as api:
+def test_a_wait_outlives_a_restart_of_the_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also one that takes longer than the tries of a call, which are used up at once here."""
+    with running(tmp_path / "cluster", "--no-local-node") as cluster, client(cluster, retries=0) as api:
         cluster.join("steady")
         cluster.online("steady")
         with ThreadPoolExecutor(1) as pool:
             result = pool.submit(api.run, "sleep", {"duration": 4}, timeout=LONG_S)
             until(lambda: cluster.get("tasks?status=running"), "the task to run")
             assert cluster.server.interrupt() == 0
+            until(lambda: "asking again for up to" in caplog.text or result.done(), "the outage to be said")
             cluster.start("--no-local-node")
             assert result.result(LONG_S).ok
 

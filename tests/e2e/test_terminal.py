@@ -77,6 +77,33 @@ def test_run_streams_what_a_command_prints_and_exits_with_its_code(cluster: Clus
         assert (run.stdout.read(), run.stderr.read()) == ("", "")
 
 
+def test_run_outlives_a_restart_of_the_server_and_says_so(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"echo begun; while [ ! -e {go} ]; do sleep 0.1; done; echo over; exit 7"
+    with running(tmp_path / "cluster", "--no-local-node") as own:
+        own.join("steady")
+        own.online("steady")
+        run = started(own, tmp_path / "run.log", "run", "--", script)
+        until(lambda: "begun" in run.said(), "the command to run")
+        assert own.server.interrupt() == 0
+        until(lambda: "again" in run.said() or not run.alive(), "the outage to be said")
+        own.start("--no-local-node")
+        go.touch()
+        assert run.wait() == 7
+        assert "begun" in run.said()
+        assert "over" in run.said()
+
+
+def test_a_command_ends_when_its_reader_has_enough(cluster: Cluster, tmp_path: Path) -> None:
+    line = f'{COMMAND} run --cwd {tmp_path} -- "echo first; while sleep 0.1; do echo more; done" | head -n 1'
+    done = subprocess.run(
+        ["sh", "-c", line], env=variables(cluster), capture_output=True, text=True, timeout=90
+    )
+    assert (done.stdout, done.stderr) == ("first\n", "")
+    [task] = cluster.get("tasks?task_type=command&page_size=1")
+    assert cluster.ended(task["task_id"])["status"] == "cancelled"
+
+
 def test_several_words_are_a_program_with_its_arguments(cluster: Cluster) -> None:
     assert said(cluster, "run", "--", "printf", "%s|", "a b", "$HOME") == "a b|$HOME|"
     assert said(cluster, "run", "--env", "PLACE=attic", "--", "echo $PLACE") == "attic\n"

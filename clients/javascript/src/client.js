@@ -1,10 +1,10 @@
 /** The clients: the specification's, and all of the API. */
 
 import { DeadlinePassed } from "./errors.js";
-import { Http, parsed } from "./http.js";
+import { Http, isObject, parsed, Patience, unexpected } from "./http.js";
 import { frames } from "./stream.js";
 import { batches, newKey } from "./submissions.js";
-import { Deadline, sleep } from "./waiting.js";
+import { Deadline, sleep, TERMINAL } from "./waiting.js";
 import { waitAll } from "./waitall.js";
 
 const PAGE_SIZE = 100; // the most a page holds
@@ -36,7 +36,7 @@ export class Client {
     const body = { task_type: taskType, payload, ...more };
     const headers = { "Idempotency-Key": idempotencyKey };
     const data = await this.#data("POST", "/tasks", { body, headers, wait, signal });
-    return data.task;
+    return object(data?.task);
   }
 
   /** What would become of a task like this: which devices fit, and why the others do not. */
@@ -56,7 +56,7 @@ export class Client {
       const headers = { "Idempotency-Key": newKey() };
       try {
         const data = await this.#data("POST", "/tasks/batch", { body: { tasks: batch }, headers, signal });
-        submitted.push(...data.tasks);
+        submitted.push(...list(data?.tasks, batch.length).map(object));
       } catch (error) {
         if (Array.isArray(error?.submitted)) {
           error.submitted = submitted;
@@ -68,11 +68,12 @@ export class Client {
   }
 
   /** Wait for the end of a task. Throws DeadlinePassed. */
-  async wait(taskId, { timeoutMs, signal } = {}) {
+  async wait(taskId, { timeoutMs, signal, onDisconnect } = {}) {
     const deadline = new Deadline(timeoutMs);
+    const patience = new Patience(deadline.at, onDisconnect);
     for (;;) {
-      const task = await this.settle(taskId, Math.min(LONG_WAIT_S, deadline.leftMs / 1000), signal);
-      if (task.is_terminal) {
+      const task = await this.settle(taskId, Math.min(LONG_WAIT_S, deadline.leftMs / 1000), signal, patience);
+      if (TERMINAL.has(task.status)) {
         return task;
       }
       if (deadline.passed) {
@@ -82,9 +83,9 @@ export class Client {
   }
 
   /** Submit, wait and return the result; `more` is as for submit(). Throws DeadlinePassed. */
-  async run(taskType, payload = {}, { timeoutMs, signal, ...more } = {}) {
+  async run(taskType, payload = {}, { timeoutMs, signal, onDisconnect, ...more } = {}) {
     const task = await this.submit(taskType, payload, { signal, ...more });
-    await this.wait(task.task_id, { timeoutMs, signal });
+    await this.wait(task.task_id, { timeoutMs, signal, onDisconnect });
     return this.result(task.task_id, { signal });
   }
 
@@ -94,18 +95,19 @@ export class Client {
   }
 
   /** The task's status once it has ended, or after so many seconds: even from a server that does not wait. */
-  async settle(taskId, seconds, signal) {
+  async settle(taskId, seconds, signal, patience) {
     const began = performance.now();
-    const task = await this.status(taskId, { wait: seconds, signal });
+    const options = { wait: seconds, signal, patience };
+    const task = object(await this.#data("GET", path`/tasks/${taskId}/status`, options));
     const spent = performance.now() - began;
-    if (!task.is_terminal && spent < 1000 * seconds) {
+    if (!TERMINAL.has(task.status) && spent < 1000 * seconds) {
       await sleep(Math.min(LEAST_PAUSE_MS, 1000 * seconds - spent), signal);
     }
     return task;
   }
 
-  tasks(filters = {}, { signal } = {}) {
-    return this.#byCursor("/tasks", filters, signal);
+  tasks(filters = {}, { signal, patience } = {}) {
+    return this.#byCursor("/tasks", filters, signal, patience);
   }
 
   task(taskId, { signal } = {}) {
@@ -134,12 +136,17 @@ export class Client {
   }
 
   /** What the task printed, piece by piece; with `follow` also what it will print, until it ends. */
-  async *logs(taskId, { offset = 0, follow = false, signal } = {}) {
+  async *logs(taskId, { offset = 0, follow = false, signal, onDisconnect } = {}) {
+    const patience = follow ? new Patience(Infinity, onDisconnect) : undefined;
     let next = offset;
     let silent = 0;
     for (;;) {
-      const page = await this.#data("GET", path`/tasks/${taskId}/logs`, { query: { offset: next }, signal });
-      yield* page.chunks;
+      const options = { query: { offset: next }, signal, patience };
+      const page = object(await this.#data("GET", path`/tasks/${taskId}/logs`, options));
+      if (typeof page.next_offset !== "number") {
+        throw unexpected("the output comes without its next offset");
+      }
+      yield* list(page.chunks).map(object);
       const isNew = page.next_offset > next;
       next = page.next_offset;
       if (page.is_complete || (!isNew && !follow)) {
@@ -147,7 +154,7 @@ export class Client {
       }
       silent = isNew ? 0 : silent + 1;
       if (!isNew) {
-        await this.settle(taskId, FOLLOW_PAUSES_S[Math.min(silent, FOLLOW_PAUSES_S.length) - 1], signal);
+        await this.settle(taskId, FOLLOW_PAUSES_S[Math.min(silent, FOLLOW_PAUSES_S.length) - 1], signal, patience);
       }
     }
   }
@@ -183,11 +190,11 @@ export class Client {
   }
 
   ping(deviceId, { signal } = {}) {
-    return this.#data("POST", path`/devices/${deviceId}/ping`, { signal });
+    return this.#data("POST", path`/devices/${deviceId}/ping`, { signal, repeatable: true });
   }
 
   cordon(deviceId, { reason, signal } = {}) {
-    return this.#data("POST", path`/devices/${deviceId}/cordon`, { body: { reason }, signal });
+    return this.#data("POST", path`/devices/${deviceId}/cordon`, { body: { reason }, signal, repeatable: true });
   }
 
   drain(deviceId, { reason, deadlineSeconds, signal } = {}) {
@@ -196,7 +203,7 @@ export class Client {
   }
 
   uncordon(deviceId, { reason, signal } = {}) {
-    return this.#data("POST", path`/devices/${deviceId}/uncordon`, { body: { reason }, signal });
+    return this.#data("POST", path`/devices/${deviceId}/uncordon`, { body: { reason }, signal, repeatable: true });
   }
 
   remove(deviceId, { signal } = {}) {
@@ -211,8 +218,7 @@ export class Client {
 
   /** `/health`, whether or not all is well. */
   health({ signal } = {}) {
-    const read = (response, text) => parsed(text);
-    return this.#http.once(`${this.#http.root}/health`, { method: "GET" }, { signal, read });
+    return this.#http.once(`${this.#http.root}/health`, { method: "GET" }, { signal, read: whole });
   }
 
   clusterStatus({ signal } = {}) {
@@ -239,7 +245,8 @@ export class Client {
   /** Change some values of a section. Throws PreconditionFailed if it has changed since `ifMatch` was read. */
   async changeConfig(section, values, { ifMatch, signal } = {}) {
     const headers = ifMatch === undefined ? {} : { "If-Match": ifMatch };
-    return sectionOf(await this.#http.call("PUT", path`/config/${section}`, { body: values, headers, signal }));
+    const options = { body: values, headers, signal, repeatable: ifMatch === undefined };
+    return sectionOf(await this.#http.call("PUT", path`/config/${section}`, options));
   }
 
   resetConfig({ signal } = {}) {
@@ -261,7 +268,7 @@ export class Client {
   }
 
   revokeKey(keyId, { own, signal } = {}) {
-    return this.#data("DELETE", path`/keys/${keyId}`, { query: { own }, signal });
+    return this.#data("DELETE", path`/keys/${keyId}`, { query: { own }, signal, repeatable: !own });
   }
 
   joinTokens({ signal } = {}) {
@@ -277,7 +284,7 @@ export class Client {
   }
 
   revokeJoinToken(tokenId, { signal } = {}) {
-    return this.#data("DELETE", path`/join-tokens/${tokenId}`, { signal });
+    return this.#data("DELETE", path`/join-tokens/${tokenId}`, { signal, repeatable: true });
   }
 
   audit(filters = {}, { signal } = {}) {
@@ -286,7 +293,7 @@ export class Client {
 
   /** Opens `/ws` once where no header can be sent; events() asks for its own. */
   wsTicket({ signal } = {}) {
-    return this.#data("POST", "/ws-tickets", { signal });
+    return this.#data("POST", "/ws-tickets", { signal, repeatable: true });
   }
 
   // --- events --------------------------------------------------------------------------------------------------
@@ -300,13 +307,17 @@ export class Client {
     return (await this.#http.call(method, place, options)).data;
   }
 
-  async *#byCursor(place, filters, signal) {
+  async *#byCursor(place, filters, signal, patience) {
     let cursor = "";
     while (cursor !== null) {
       const query = { page_size: PAGE_SIZE, ...filters, cursor };
-      const { data, pagination } = await this.#http.call("GET", place, { query, signal });
-      yield* data;
-      cursor = pagination.next_cursor ?? null;
+      const { data, pagination } = await this.#http.call("GET", place, { query, signal, patience });
+      yield* list(data).map(object);
+      const next = pagination.next_cursor ?? null;
+      if (next === cursor) {
+        throw unexpected(`${place} answers with a page that follows itself`);
+      }
+      cursor = next;
     }
   }
 
@@ -316,7 +327,7 @@ export class Client {
     for (let page = 1, more = true; more; page += 1) {
       const query = { page_size: PAGE_SIZE, ...filters, page };
       const { data, pagination } = await this.#http.call("GET", place, { query, signal });
-      for (const row of data) {
+      for (const row of list(data).map(object)) {
         if (!seen.has(row[id])) {
           seen.add(row[id]);
           yield row;
@@ -329,6 +340,8 @@ export class Client {
 
 /** The client of the API's specification, and everything else beside it. */
 export class RetireClusterAPI extends Client {
+  #http;
+
   /**
    * @param {string} baseUrl
    * @param {string} [apiKey]
@@ -336,20 +349,20 @@ export class RetireClusterAPI extends Client {
    */
   constructor(baseUrl, apiKey, options = {}) {
     super(baseUrl, { ...options, apiKey });
+    this.#http = new Http(baseUrl, { ...options, apiKey });
+    this.#http.headers = this.headers;
   }
 
   /** The whole answer, also when it is an error. One request. */
   async getClusterStatus() {
-    const response = await fetch(`${this.baseUrl}/cluster/status`, { headers: this.headers });
-    return response.json();
+    return this.#http.once(`${this.baseUrl}/cluster/status`, { method: "GET" }, { read: whole });
   }
 
   /** The whole answer, also when it is an error. One request; `options` go into its body. */
   async submitTask(taskType, payload, options = {}) {
     const data = { task_type: taskType, payload, ...options };
-    const init = { method: "POST", headers: this.headers, body: JSON.stringify(data) };
-    const response = await fetch(`${this.baseUrl}/tasks`, init);
-    return response.json();
+    const init = { method: "POST", body: JSON.stringify(data) };
+    return this.#http.once(`${this.baseUrl}/tasks`, init, { read: whole });
   }
 }
 
@@ -362,7 +375,36 @@ function pathPart(value) {
   if (["", ".", ".."].includes(String(value))) {
     throw new TypeError(`${JSON.stringify(value)} is no id`);
   }
-  return encodeURIComponent(value);
+  try {
+    return encodeURIComponent(value);
+  } catch {
+    throw new TypeError("half a character is no id"); // a lone surrogate
+  }
+}
+
+/** The whole answer, whatever its status. Throws UnexpectedAnswer. */
+function whole(response, text) {
+  const answer = parsed(text);
+  if (answer === undefined) {
+    throw unexpected(`the server answered ${response.status}, not in the API's words`, response.status);
+  }
+  return answer;
+}
+
+/** An object of an answer. Throws UnexpectedAnswer. */
+function object(value) {
+  if (!isObject(value)) {
+    throw unexpected("the server answers with something that is no object");
+  }
+  return value;
+}
+
+/** A list of an answer, of so many members if that is known. Throws UnexpectedAnswer. */
+function list(value, length = value?.length) {
+  if (!Array.isArray(value) || value.length !== length) {
+    throw unexpected("the server answers with something that is no such list");
+  }
+  return value;
 }
 
 function sectionOf({ data, headers }) {

@@ -18,8 +18,8 @@ export class RetireClusterError extends Error {
     this.code = code;
     this.status = status;
     this.details = details;
-    this.field = details.field ?? "";
-    this.reason = details.reason ?? "";
+    this.field = typeof details.field === "string" ? details.field : "";
+    this.reason = typeof details.reason === "string" ? details.reason : "";
     this.requestId = requestId;
     this.retryAfterMs = retryAfterMs;
     /** Tasks that the same submitMany had submitted before. */

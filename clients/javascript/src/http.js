@@ -8,11 +8,11 @@ import {
   Timeout,
   UnexpectedAnswer,
 } from "./errors.js";
-import { backoffMs, sleep } from "./waiting.js";
+import { backoffMs, sleep, timer } from "./waiting.js";
 
 const SAFE = new Set(["GET", "HEAD"]);
 const REFUSED_UNDONE = new Set([429, 503]); // the server says that it did nothing
-const MAYBE_DONE = new Set([502]); // a proxy lost the answer
+const MAYBE_DONE = new Set([502, 504]); // a proxy lost the answer
 // Failures before anything was sent. Browsers do not tell why a request failed.
 const NEVER_ARRIVED = new Set([
   "EAI_AGAIN",
@@ -22,6 +22,16 @@ const NEVER_ARRIVED = new Set([
   "ENOTFOUND",
   "UND_ERR_CONNECT_TIMEOUT",
 ]);
+// What a proxy without the API's words means.
+const KINDS_BY_STATUS = new Map([
+  [413, "PAYLOAD_TOO_LARGE"],
+  [429, "RATE_LIMIT_EXCEEDED"],
+  [502, "SERVICE_UNAVAILABLE"],
+  [503, "SERVICE_UNAVAILABLE"],
+  [504, "SERVICE_UNAVAILABLE"],
+]);
+const MOST_BYTES = 64 * 2 ** 20; // of an answer, unpacked; a full page of output has 25 million at worst
+const LONGEST_OUTAGE_MS = 600_000; // of a wait without a deadline: a restart, an update, a machine that boots
 const PACE = { firstMs: 250, mostMs: 10_000 };
 
 export class Http {
@@ -35,15 +45,19 @@ export class Http {
    * @param {typeof fetch} [options.fetch]
    */
   constructor(baseUrl, options = {}) {
-    const { apiKey, timeoutMs = 30_000, retries = 5, longestPauseMs = 60_000 } = options;
+    const { apiKey, timeoutMs = 30_000, retries = 5, longestPauseMs = 120_000 } = options;
     this.baseUrl = apiUrl(baseUrl);
     this.headers = { "Content-Type": "application/json" };
     if (apiKey) {
+      if (!/^[\x20-\x7e]+$/.test(apiKey)) {
+        throw new TypeError("apiKey holds characters no key has; was a line break copied with it?");
+      }
       this.headers["X-API-Key"] = apiKey;
     }
     this.timeoutMs = timeoutMs;
     this.retries = retries;
     this.longestPauseMs = longestPauseMs;
+    this.reached = false; // whether this API ever answered here
     this.fetch = options.fetch ?? ((...call) => globalThis.fetch(...call));
   }
 
@@ -62,20 +76,31 @@ export class Http {
    * @param {object} [options.headers]
    * @param {AbortSignal} [options.signal]
    * @param {number} [options.wait] seconds the server may take longer: its parameter `wait`
+   * @param {boolean} [options.repeatable] sending it twice does what sending it once does
+   * @param {Patience} [options.patience] to wait out an outage of a server that was there
    * @returns {Promise<{data: any, pagination: any, headers: Headers}>}
    */
-  async call(method, path, { query = {}, body, headers = {}, signal, wait } = {}) {
+  async call(method, path, options = {}) {
+    const { query = {}, body, headers = {}, signal, wait, patience } = options;
     const url = this.baseUrl + path + queryText({ ...query, wait: wait && Number(wait.toFixed(3)) });
     const timeoutMs = this.timeoutMs + 1000 * (wait ?? 0);
-    const repeatable = SAFE.has(method) || "Idempotency-Key" in headers;
+    const repeatable = options.repeatable || SAFE.has(method) || "Idempotency-Key" in headers;
+    const began = performance.now();
     const init = { method, headers, body: body === undefined ? undefined : JSON.stringify(body) };
     for (let failures = 0; ; failures += 1) {
       try {
         return await this.once(url, init, { timeoutMs, signal });
       } catch (error) {
         const pause = pauseMs(failures, error.retryAfterMs);
-        if (failures >= this.retries || pause > this.longestPauseMs || !mayRepeat(error, repeatable)) {
+        const holdsOn = this.reached && patience?.lasts(began);
+        if ((failures >= this.retries && !holdsOn) || pause > this.longestPauseMs || !mayRepeat(error, repeatable)) {
           throw error;
+        }
+        if (patience?.endsWithin(pause)) {
+          throw error;
+        }
+        if (failures === this.retries) {
+          patience.tell({ reason: error.message, failures: failures + 1, retryInMs: pause });
         }
         await sleep(pause, signal);
       }
@@ -96,7 +121,7 @@ export class Http {
     const controller = new AbortController();
     const abort = () => controller.abort(signal.reason);
     signal?.addEventListener("abort", abort, { once: true });
-    const timer = setTimeout(() => {
+    const limit = timer(() => {
       controller.abort(new Timeout(`no answer within ${timeoutMs / 1000} s`, { code: "TIMEOUT" }));
     }, timeoutMs);
     try {
@@ -104,16 +129,38 @@ export class Http {
       // A key must not follow a redirect to somebody else.
       const given = { ...init, headers, redirect: "manual", signal: controller.signal };
       const response = await this.fetch(url, given);
-      return read(response, await response.text());
+      this.reached ||= response.status < 500;
+      refuseRedirect(response);
+      return read(response, await textOf(response));
     } catch (error) {
       if (controller.signal.aborted) {
         throw controller.signal.reason;
       }
       throw error instanceof RetireClusterError ? error : broken(url, error);
     } finally {
-      clearTimeout(timer);
+      clearTimeout(limit);
       signal?.removeEventListener("abort", abort);
     }
+  }
+}
+
+/** How long a call of a wait outlasts a server that is away: to the wait's deadline, else ten minutes. */
+export class Patience {
+  /**
+   * @param {number} until a moment of performance.now(), or Infinity
+   * @param {(outage: object) => void} [onDisconnect]
+   */
+  constructor(until, onDisconnect) {
+    this.until = until;
+    this.tell = onDisconnect ?? (() => {});
+  }
+
+  lasts(began) {
+    return performance.now() < (this.until === Infinity ? began + LONGEST_OUTAGE_MS : this.until);
+  }
+
+  endsWithin(ms) {
+    return performance.now() + ms >= this.until;
   }
 }
 
@@ -134,13 +181,45 @@ export function queryText(query) {
   return text && `?${text}`;
 }
 
-/** What an answer of the API holds; throws the error it stands for. */
-function readEnvelope(response, text) {
+/** A key must not follow a redirect to somebody else. */
+function refuseRedirect(response) {
   if (response.type === "opaqueredirect" || (response.status >= 300 && response.status < 400)) {
     const to = response.headers.get("Location") ?? "another address";
     const facts = { code: "UNEXPECTED_ANSWER", status: response.status };
     throw new UnexpectedAnswer(`the server redirects to ${to}: give the client its final address`, facts);
   }
+}
+
+/** The whole text of an answer, however much it grows when it is unpacked. */
+async function textOf(response) {
+  const reader = response.body?.getReader?.();
+  if (!reader) {
+    return response.text();
+  }
+  const decoder = new TextDecoder();
+  const texts = [];
+  let bytes = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) {
+      return texts.join("") + decoder.decode();
+    }
+    bytes += value.byteLength;
+    if (bytes > MOST_BYTES) {
+      reader.cancel().catch(() => {});
+      throw unexpected(`the server answers with more than ${MOST_BYTES / 2 ** 20} MiB`, response.status);
+    }
+    texts.push(decoder.decode(value, { stream: true }));
+  }
+}
+
+/** What is no answer of this API. */
+export function unexpected(message, status = 0) {
+  return new UnexpectedAnswer(message, { code: "UNEXPECTED_ANSWER", status });
+}
+
+/** What an answer of the API holds; throws the error it stands for. */
+function readEnvelope(response, text) {
   const envelope = parsed(text);
   if (!response.ok) {
     throw errorOf(response.status, envelope, retryAfterMs(response.headers.get("Retry-After")));
@@ -148,7 +227,10 @@ function readEnvelope(response, text) {
   if (envelope?.status !== "success") {
     throw errorOf(response.status, envelope);
   }
-  return { data: envelope.data, pagination: envelope.pagination, headers: response.headers };
+  if (envelope.data === undefined) {
+    throw unexpected("the server answers without data", response.status);
+  }
+  return { data: envelope.data, pagination: envelope.pagination ?? {}, headers: response.headers };
 }
 
 /**
@@ -160,23 +242,29 @@ function readEnvelope(response, text) {
 function errorOf(status, envelope, retryAfterMs) {
   if (envelope?.status !== "error") {
     const message = `the server answered ${status}, not in the API's words`;
-    return new UnexpectedAnswer(message, { code: "UNEXPECTED_ANSWER", status, retryAfterMs });
+    const code = KINDS_BY_STATUS.get(status) ?? "UNEXPECTED_ANSWER";
+    return new (ERRORS_BY_CODE[code] ?? UnexpectedAnswer)(message, { code, status, retryAfterMs });
   }
-  const Kind = ERRORS_BY_CODE[envelope.error_code] ?? ApiError;
-  return new Kind(envelope.message, {
-    code: envelope.error_code,
+  const { error_code: code, message, error_details: details, request_id: requestId } = envelope;
+  const Kind = Object.hasOwn(ERRORS_BY_CODE, code) ? ERRORS_BY_CODE[code] : ApiError;
+  return new Kind(typeof message === "string" ? message : `the server answered ${status}`, {
+    code: typeof code === "string" ? code : "",
     status,
-    details: envelope.error_details ?? {},
-    requestId: envelope.request_id,
+    details: isObject(details) ? details : {},
+    requestId: typeof requestId === "string" ? requestId : "",
     retryAfterMs,
   });
+}
+
+export function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** The JSON object in a text; undefined if there is none: a proxy's page. */
 export function parsed(text) {
   try {
     const value = JSON.parse(text);
-    return typeof value === "object" && value !== null ? value : undefined;
+    return isObject(value) ? value : undefined;
   } catch (error) {
     if (error instanceof SyntaxError) {
       return undefined;

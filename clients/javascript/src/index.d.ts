@@ -24,7 +24,7 @@ export interface ClientOptions {
   timeoutMs?: number;
   /** Further tries of a call that may be repeated; 5 by default. */
   retries?: number;
-  /** A server that asks for a longer pause gets no further try; 60,000 by default. */
+  /** A server that asks for a longer pause gets no further try; 120,000 by default. */
   longestPauseMs?: number;
   /** Instead of the global one. */
   fetch?: typeof fetch;
@@ -65,6 +65,8 @@ export interface SubmitOptions extends TaskOptions, CallOptions {
 export interface WaitOptions extends CallOptions {
   /** In all; without it the wait lasts as long as the task. */
   timeoutMs?: number;
+  /** Told of an outage of the server, once the usual tries of a call are used up; the wait goes on. */
+  onDisconnect?: (outage: Outage) => void;
 }
 
 export interface WaitAllOptions extends WaitOptions {
@@ -82,6 +84,8 @@ export interface LogOptions extends CallOptions {
   offset?: number;
   /** Go on until the task ends. */
   follow?: boolean;
+  /** With `follow`: told of an outage of the server, once the usual tries of a call are used up. */
+  onDisconnect?: (outage: Outage) => void;
 }
 
 export interface TaskFilters {

@@ -7,6 +7,7 @@ import { backoffMs, sleep } from "./waiting.js";
 const SILENCE_MS = 60_000; // the server says something every 15 s
 const MOST_UNREAD = 5000; // frames; beyond, the connection waits for the reader: the server keeps 10,000 events
 const MOST_REFUSALS = 5; // handshakes in a row that end without a reason
+const STEADY_MS = 5000; // a connection that held for so long was no failure
 const PACE = { firstMs: 250, mostMs: 15_000 };
 const NO_NEWS = new Set(["heartbeat", "resumed"]); // they only carry the cursor on
 const CLOSED_FOR_GOOD = { 4401: [Unauthorized, "UNAUTHORIZED", 401], 4403: [Forbidden, "FORBIDDEN", 403] };
@@ -32,9 +33,9 @@ export async function* frames(http, { topics, taskId, since, signal, onDisconnec
     const connection = await connect(http, wanted, signal);
     try {
       for await (const frame of connection) {
-        failures = 0;
         refusals = 0;
-        cursor = frame.cursor;
+        // Behind a reset comes a snapshot: who loses the connection in between must get both again.
+        cursor = frame.type === "reset" ? cursor : frame.cursor;
         if (!NO_NEWS.has(frame.type)) {
           yield frame;
         }
@@ -50,6 +51,7 @@ export async function* frames(http, { topics, taskId, since, signal, onDisconnec
       refusals = (await wasRefused(http, wanted, signal)) ? refusals + 1 : 0;
       throwIfNotServed(refusals);
     }
+    failures = connection.lastedMs >= STEADY_MS ? 0 : failures;
     const retryInMs = Math.max(backoffMs(failures, PACE), connection.closed.retryAfterMs ?? 0);
     failures += 1;
     onDisconnect?.({ reason: connection.closed.reason || `code ${connection.closed.code}`, failures, retryInMs });
@@ -63,7 +65,7 @@ async function connect(http, wanted, signal) {
   let ticket;
   if (http.headers["X-API-Key"]) {
     try {
-      ticket = (await http.once(`${http.baseUrl}/ws-tickets`, { method: "POST" }, { signal })).data.ticket;
+      ticket = (await http.once(`${http.baseUrl}/ws-tickets`, { method: "POST" }, { signal })).data?.ticket;
     } catch (error) {
       if (!isPassing(error)) {
         throw error;
@@ -84,6 +86,7 @@ function isPassing(error) {
 /** A try that did not get as far as a socket. */
 class Unconnected {
   paused = false;
+  lastedMs = 0;
   heard = true; // there was an answer, or there is nobody to ask
 
   /** @param {RetireClusterError} error */
@@ -101,6 +104,8 @@ class Connection {
   paused = false; // closed by us, as too much waited
   heard = false;
   closed = null;
+  lastedMs = 0;
+  #began = performance.now();
   #socket;
   #signal;
   #waiting = [];
@@ -145,8 +150,8 @@ class Connection {
       return;
     }
     const frame = parsed(text);
-    if (frame === undefined) {
-      this.#end(1006, "what the server says is no JSON");
+    if (typeof frame?.type !== "string" || typeof frame.cursor !== "string") {
+      this.#end(1006, "what the server says is no event");
       this.#socket.close();
       return;
     }
@@ -172,6 +177,7 @@ class Connection {
 
   #end(code, reason) {
     clearTimeout(this.#silence);
+    this.lastedMs ||= performance.now() - this.#began;
     this.closed ??= { code, reason };
     this.#wake();
   }

@@ -1,13 +1,13 @@
 /** Waiting for the end of many tasks with few requests: pages of the list tell of a hundred tasks at once. */
 
 import { DeadlinePassed } from "./errors.js";
-import { Deadline, sleep } from "./waiting.js";
+import { Patience } from "./http.js";
+import { Deadline, sleep, TERMINAL } from "./waiting.js";
 
 const FEW = 8; // tasks left: each is waited for by its own request
 const LONG_WAIT_S = 20;
 const SHORT_WAIT_S = 2; // between two looks at the list
 const PAUSE_MS = 1000; // so many at least, even where tasks end one after the other: rate limits count each page
-const TERMINAL = new Set(["success", "failed", "cancelled", "timeout"]);
 
 /**
  * The tasks as they ended, in the order of their ids. Throws DeadlinePassed, and TaskNotFound for an unknown id.
@@ -17,9 +17,12 @@ const TERMINAL = new Set(["success", "failed", "cancelled", "timeout"]);
  * @param {number} [options.timeoutMs]
  * @param {(task: object, done: number, total: number) => void} [options.onProgress] called once a task, at its end
  * @param {AbortSignal} [options.signal]
+ * @param {(outage: object) => void} [options.onDisconnect]
  */
-export async function waitAll(client, taskIds, { timeoutMs, onProgress, signal } = {}) {
-  const round = new Round(client, taskIds, { deadline: new Deadline(timeoutMs), onProgress, signal });
+export async function waitAll(client, taskIds, { timeoutMs, onProgress, signal, onDisconnect } = {}) {
+  const deadline = new Deadline(timeoutMs);
+  const patience = new Patience(deadline.at, onDisconnect);
+  const round = new Round(client, taskIds, { deadline, onProgress, signal, patience });
   while (round.open.size > 0) {
     if (round.deadline.passed) {
       const message = `${round.open.size} of ${round.total} tasks have not ended`;
@@ -33,7 +36,7 @@ export async function waitAll(client, taskIds, { timeoutMs, onProgress, signal }
 class Round {
   #oldest = null; // when the oldest task seen was created
 
-  constructor(client, taskIds, { deadline, onProgress, signal }) {
+  constructor(client, taskIds, { deadline, onProgress, signal, patience }) {
     this.client = client;
     this.open = new Set(taskIds);
     this.total = this.open.size;
@@ -41,6 +44,7 @@ class Round {
     this.deadline = deadline;
     this.onProgress = onProgress;
     this.signal = signal;
+    this.patience = patience;
   }
 
   async waitForFew() {
@@ -53,11 +57,17 @@ class Round {
     await this.#ask(first, SHORT_WAIT_S);
     const missing = new Set(this.open);
     const filters = { created_after: this.#oldest };
-    for await (const task of this.client.tasks(filters, { signal: this.signal })) {
+    for await (const task of this.client.tasks(filters, { signal: this.signal, patience: this.patience })) {
+      if (this.deadline.passed) {
+        return; // a long list must not outlast the wait
+      }
       missing.delete(task.task_id);
       this.#note(task);
     }
     for (const id of missing) {
+      if (this.deadline.passed) {
+        return;
+      }
       await this.#ask(id, 0); // older than those known so far: the next look reaches further back
     }
     if (this.open.size > FEW) {
@@ -67,7 +77,7 @@ class Round {
 
   async #ask(id, seconds) {
     const most = Math.min(seconds, this.deadline.leftMs / 1000);
-    const task = await this.client.settle(id, most, this.signal);
+    const task = await this.client.settle(id, most, this.signal, this.patience);
     if (this.#oldest === null || task.created_at < this.#oldest) {
       this.#oldest = task.created_at;
     }

@@ -1,5 +1,13 @@
 /** Pauses: how long after a failure, and how to wait so that an AbortSignal ends it. */
 
+const MOST_TIMER_MS = 2 ** 31 - 1; // what is beyond, timers take for nothing at all
+export const TERMINAL = new Set(["success", "failed", "cancelled", "timeout"]);
+
+/** setTimeout for times of any length: what is too long for a timer is as good as never. */
+export function timer(act, ms) {
+  return setTimeout(act, Math.min(ms, MOST_TIMER_MS));
+}
+
 /**
  * Milliseconds to wait before the next try: doubled with each failure, and spread so that clients of a server that
  * comes back do not come all at once.
@@ -24,10 +32,10 @@ export function sleep(ms, signal) {
       return;
     }
     const abort = () => {
-      clearTimeout(timer);
+      clearTimeout(pause);
       reject(signal.reason);
     };
-    const timer = setTimeout(() => {
+    const pause = timer(() => {
       signal?.removeEventListener("abort", abort);
       resolve();
     }, ms);
@@ -39,6 +47,9 @@ export function sleep(ms, signal) {
 export class Deadline {
   /** @param {number} [timeoutMs] */
   constructor(timeoutMs = Infinity) {
+    if (Number.isNaN(timeoutMs)) {
+      throw new TypeError("timeoutMs is no number");
+    }
     this.at = performance.now() + timeoutMs;
   }
 

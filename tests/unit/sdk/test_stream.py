@@ -151,6 +151,31 @@ def test_after_a_lost_connection_it_goes_on_behind_the_last_event(ends: Callable
     assert [query.get("since") for query in live.queries()] == [None, ["s-4"]]
 
 
+def test_a_server_that_ends_each_connection_at_once_is_not_asked_without_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    live = Live(says(SNAPSHOT), *[says(RESUMED)] * 5, stays(RESUMED, RUNNING))
+    with listening(live) as client, client.events() as events:
+
+        def paused(seconds: float) -> bool:
+            pauses.append(seconds)
+            return False
+
+        monkeypatch.setattr(events._closed, "wait", paused)
+        assert [next(events).seq for _ in range(2)] == [3, 4]
+    assert len(pauses) == 6
+    assert pauses[-1] > pauses[0]
+
+
+def test_a_connection_that_held_for_a_while_is_made_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "STEADY_S", 0.0)
+    live = Live(says(SNAPSHOT), stays(RESUMED, RUNNING))
+    with listening(live) as client, client.events() as events:
+        monkeypatch.setattr(events._closed, "wait", lambda seconds: pytest.fail("it paused"))
+        assert [next(events).seq for _ in range(2)] == [3, 4]
+
+
 def test_a_heartbeat_moves_the_place_to_go_on_from() -> None:
     live = Live(says(SNAPSHOT, frame("heartbeat", 9)), stays(frame("task.running", 10, **TASK)))
     with listening(live) as client, client.events(topics=["task"]) as events:

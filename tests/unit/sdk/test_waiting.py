@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retire_cluster.sdk import ConnectionFailed, DeadlinePassed, RetireClusterAPI, Task
-from retire_cluster.sdk.errors import ResultNotReady
+from retire_cluster.sdk import ConnectionFailed, DeadlinePassed, InvalidRequest, RetireClusterAPI, Task
+from retire_cluster.sdk.errors import ResultNotReady, Unavailable
 from tests.unit.sdk.network import StillClock, client, failure, success, task_row
 
 START = datetime(2026, 11, 28, 10, tzinfo=UTC)
@@ -127,6 +127,105 @@ def test_a_lost_connection_is_an_error_and_no_deadline() -> None:
     with pytest.raises(ConnectionFailed):
         client(answering, clock, retries=1000).wait("t0", timeout=30)
     assert clock.now() <= began + 30
+
+
+class Restarting(Cluster):
+    """A server that is away between two moments, and says so in a way of its own."""
+
+    def __init__(self, ends: list[float], away: tuple[float, float], how: httpx.Response | Exception) -> None:
+        super().__init__(ends)
+        self._away = [self.clock.now() + moment for moment in away]
+        self._how = how
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if self._away[0] <= self.clock.now() < self._away[1]:
+            if isinstance(self._how, Exception):
+                raise self._how
+            return httpx.Response(self._how.status_code, content=b"<html>")
+        return super().__call__(request)
+
+
+AWAY = [httpx.ConnectError("refused"), httpx.ReadError("reset"), httpx.Response(502), httpx.Response(503)]
+
+
+@pytest.mark.parametrize("how", AWAY)
+@pytest.mark.parametrize("many", [1, 40])
+def test_a_wait_outlasts_a_server_that_restarts(
+    how: httpx.Response | Exception, many: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Restarting([900.0] * many, (40, 400), how)
+    with caplog.at_level("INFO", logger="retire_cluster.sdk"):
+        found = cluster.api.wait_all(cluster.tasks, timeout=3600)
+    assert [task.status for task in found] == ["success"] * many
+    words = [record.getMessage() for record in caplog.records if record.name == "retire_cluster.sdk"]
+    assert len(words) == 2, "an outage is said once, and its end once"
+    assert "asking again for up to" in words[0]
+    assert words[1] == "http://cluster.test:8081 answers again"
+
+
+def test_a_wait_holds_on_to_its_deadline_and_no_longer() -> None:
+    cluster = Restarting([900], (40, 1e9), httpx.ConnectError("refused"))
+    began = cluster.clock.now()
+    with pytest.raises(ConnectionFailed):
+        cluster.api.wait("t0", timeout=1000)
+    assert 990 <= cluster.clock.now() - began <= 1000
+
+
+def test_a_wait_without_a_deadline_gives_a_server_ten_minutes() -> None:
+    cluster = Restarting([9000], (40, 1e9), httpx.ConnectError("refused"))
+    began = cluster.clock.now()
+    with pytest.raises(ConnectionFailed):
+        cluster.api.wait("t0")
+    assert 600 <= cluster.clock.now() - began - 50 <= 620
+
+
+def test_a_server_that_was_never_there_is_not_waited_for() -> None:
+    cluster = Restarting([900], (0, 1e9), httpx.ConnectError("refused"))
+    began = cluster.clock.now()
+    with pytest.raises(ConnectionFailed):
+        cluster.api.wait("t0", timeout=3600)
+    assert cluster.clock.now() - began < 20
+
+
+def test_other_calls_do_not_wait_for_a_server_that_restarts() -> None:
+    cluster = Restarting([900], (40, 1e9), httpx.ConnectError("refused"))
+    cluster.api.status("t0")
+    began = cluster.clock.time = cluster.clock.now() + 50
+    with pytest.raises(ConnectionFailed):
+        cluster.api.status("t0")
+    assert cluster.clock.now() - began < 20
+
+
+def test_what_a_proxy_says_of_an_outage_steers_no_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    words = "\x1b]0;mine\x07\nall is well"
+
+    def answering(request: httpx.Request) -> httpx.Response:
+        clock.time += 1
+        if clock.now() < 1020:
+            return success(task_row(status="running"))
+        return failure(503, "SERVICE_UNAVAILABLE", words)
+
+    clock = StillClock()
+    with caplog.at_level("INFO", logger="retire_cluster.sdk"), pytest.raises(Unavailable):
+        client(answering, clock).wait("t1", timeout=100)
+    [said] = [record.getMessage() for record in caplog.records if record.name == "retire_cluster.sdk"]
+    assert said.isprintable()
+
+
+def test_no_number_is_no_timeout() -> None:
+    cluster = Cluster([10])
+    with pytest.raises(InvalidRequest):
+        cluster.api.wait("t0", timeout=float("nan"))
+    assert cluster.calls == []
+
+
+def test_a_deadline_holds_though_the_list_is_long() -> None:
+    """With a limit of calls each page of the list takes seconds."""
+    cluster = Cluster([1e6] * 5000, a_minute=60)
+    began = cluster.clock.now()
+    with pytest.raises(DeadlinePassed, match="of 5000 tasks"):
+        cluster.api.wait_all(cluster.tasks, timeout=30)
+    assert cluster.clock.now() - began <= 40
 
 
 def test_a_result_is_read_now_or_waited_for() -> None:

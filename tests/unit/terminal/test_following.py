@@ -37,7 +37,7 @@ def test_a_cancel_that_fails_says_what_is_known(
 ) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        following._cancelled_by_interrupt(cast("Client", Away(error)), TASK),
+        following._cancelled_when_we_end(cast("Client", Away(error)), TASK),
     ):
         raise KeyboardInterrupt
     announced, _, more = capsys.readouterr().err.partition("\n")
@@ -53,8 +53,9 @@ def chunk(**more: Any) -> OutputChunk:
 def test_each_stream_goes_where_it_belongs_and_what_is_missing_is_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for piece in (chunk(text="out"), chunk(text="err", stream="stderr"), chunk(text="more", left_out=7)):
-        following._pass_on(piece)
+    with following.Output() as output:
+        for piece in (chunk(text="out"), chunk(text="err", stream="stderr"), chunk(text="more", left_out=7)):
+            output.pass_on(piece)
     said = capsys.readouterr()
     assert said.out == "outmore"
     assert said.err == "err[7 characters of output are missing here]\n"
