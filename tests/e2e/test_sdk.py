@@ -45,8 +45,8 @@ def key_of(cluster: Cluster) -> str:
     return (cluster.data_dir / "api-key").read_text().strip()
 
 
-def client(cluster: Cluster, port: int = 0) -> RetireClusterAPI:
-    return RetireClusterAPI(f"http://127.0.0.1:{port or cluster.port}/api/v1", key_of(cluster))
+def client(cluster: Cluster, port: int = 0, **more: Any) -> RetireClusterAPI:
+    return RetireClusterAPI(f"http://127.0.0.1:{port or cluster.port}/api/v1", key_of(cluster), **more)
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +331,8 @@ def test_events_outlive_a_restart_of_the_server_and_miss_nothing(tmp_path: Path)
 
 
 def test_a_wait_outlives_a_restart_of_the_server(tmp_path: Path) -> None:
-    with running(tmp_path / "cluster", "--no-local-node") as cluster, client(cluster) as api:
+    # More tries than there are by default: those are over after 11 seconds, and a restart may take longer.
+    with running(tmp_path / "cluster", "--no-local-node") as cluster, client(cluster, retries=20) as api:
         cluster.join("steady")
         cluster.online("steady")
         with ThreadPoolExecutor(1) as pool:

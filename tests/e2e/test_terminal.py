@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from retire_cluster.terminal import devices, tasks
-from tests.e2e.cluster import BIN, Cluster, Process, clean_environment, running, until
+from tests.e2e.cluster import BIN, PATIENCE_S, Cluster, Process, clean_environment, running, until
 
 COMMAND, STATUS = str(BIN / "retire-cluster"), str(BIN / "retire-cluster-status")
 
@@ -395,9 +395,10 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def end(self) -> int:
-        """Read what is left; the exit code."""
-        while self._read():
-            pass
+        """Read what is left; the exit code. Fails with what it wrote when it does not end."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not select.select([self._master], [], [], 0.2)[0] or self._read():
+            assert time.monotonic() < deadline, self.text[-2000:]
         _, code = os.waitpid(self.pid, 0)
         os.close(self._master)
         return os.waitstatus_to_exitcode(code)
