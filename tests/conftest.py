@@ -1,10 +1,10 @@
 """Fixtures and rules for every test."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A busy machine is no defect of ours: timings belong in benchmarks.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 _left_out: list[str] = []

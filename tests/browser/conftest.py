@@ -4,7 +4,10 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
+
+# ms: a busy machine. Five seconds, Playwright's own, can pass on one before a page is drawn.
+expect.set_options(timeout=20_000)
 
 pytest.register_assert_rewrite("tests.browser.visiting")
 

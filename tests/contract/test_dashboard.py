@@ -250,9 +250,10 @@ def test_a_calm_cluster_says_that_nothing_needs_anybody() -> None:
     assert "Nothing. Every device is online" in html(visitor(), "/")
 
 
-def test_the_stream_has_a_bar_for_each_attempt() -> None:
+def test_the_stream_has_a_bar_for_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     device = make_device("nuc")
     now = db.now()
+    monkeypatch.setattr(db, "now", lambda: now)  # it stands still while the page is made
     make_attempt(make_task(status="running"), device, offered_at=now, accepted_at=now)
     make_attempt(
         make_task(status="failed"),
@@ -289,8 +290,11 @@ MOST = {
 
 
 @pytest.mark.parametrize("path", MOST)
-def test_a_page_costs_so_many_statements_however_much_there_is(path: str) -> None:
+def test_a_page_costs_so_many_statements_however_much_there_is(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Remembered figures are found anew each time, so these are the most there can be; a session costs two."""
+    monkeypatch.setattr(services, "CACHE_S", 3600.0)  # else a page that takes longer reads the settings again
 
     def fill(number: int) -> None:
         for index in range(number):

@@ -39,15 +39,18 @@ def test_in_a_directory_open_to_others_the_database_is_not(tmp_path: Path) -> No
         assert stat.S_IMODE(cluster.data_dir.stat().st_mode) == 0o755
 
 
-def test_a_second_device_takes_over_from_one_that_died(cluster: Cluster) -> None:
+def test_a_second_device_takes_over_from_one_that_died(cluster: Cluster, tmp_path: Path) -> None:
     token = token_in(join_line(cluster.server.said()))
     second = cluster.join("second", "--tags", "spare", token=token)
     cluster.online("second")
-    task = cluster.submit("sleep", {"duration": 3}, requirements={"required_tags": ["spare"]})
+    gate = tmp_path / "gate"
+    work = {"command": f"until [ -e {gate} ]; do sleep 0.05; done"}
+    task = cluster.submit("command", work, requirements={"required_tags": ["spare"]})
     until(lambda: cluster.get(f"tasks/{task}/status")["status"] == "running", "the task to run")
     second.kill()
     until(lambda: cluster.get("devices/second")["status"] == "offline", "the device to be offline")
     assert cluster.get("devices/second")["status_reason"] == "the connection was lost"
+    gate.touch()
     cluster.join("third", "--tags", "spare")
     details = cluster.ended(task)
     assert (details["status"], details["assigned_device_id"]) == ("success", "third")

@@ -175,9 +175,10 @@ def test_nothing_is_left_of_it_after_an_undo(cluster: Cluster, owner: Owner) -> 
     assert owner.worker("--leave").returncode == 0  # by the settings it joined with
 
 
-def test_a_device_leaves_and_its_work_goes_elsewhere(cluster: Cluster, owner: Owner) -> None:
+def test_a_device_leaves_and_its_work_goes_elsewhere(cluster: Cluster, owner: Owner, tmp_path: Path) -> None:
     kept(cluster, owner)
-    task_id = cluster.submit("sleep", {"duration": 6})
+    gate = tmp_path / "gate"
+    task_id = cluster.submit("command", {"command": f"until [ -e '{gate}' ]; do sleep 0.05; done"})
     until(lambda: cluster.get(f"tasks/{task_id}/status")["status"] == "running", "the task to run")
     done = owner.worker("--leave")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -187,6 +188,7 @@ def test_a_device_leaves_and_its_work_goes_elsewhere(cluster: Cluster, owner: Ow
     assert owner.table == ""
     assert str(owner.state_dir) in done.stdout
     assert cluster.get(f"tasks/{task_id}/status")["status"] == "queued"
+    gate.touch()
     other = cluster.join("tablet")
     assert cluster.ended(task_id)["status"] == "success"
     other.terminate()

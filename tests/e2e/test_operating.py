@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from devices.pings import ANSWER_WITHIN_S
 from tests.e2e.cluster import Cluster, running, until
 
 REVOKED = 4  # the agent's exit code
-ROUND_TRIPS_MS = 2000.0  # far more than a round trip within one machine takes
 
 
 @pytest.fixture(params=["one process", "two processes"])
@@ -47,12 +47,12 @@ def test_devices_are_pinged_retuned_kept_out_drained_and_removed(cluster: Cluste
 
     ping = call(cluster, "POST", "devices/alice/ping")
     assert ping["ping_successful"], ping
-    assert 0 < ping["response_time_ms"] < ROUND_TRIPS_MS
+    assert 0 < ping["response_time_ms"] < 1000 * ANSWER_WITHIN_S
     assert cluster.get("devices/alice/status")["response_time_ms"] == ping["response_time_ms"]
 
     # An agent that beats each minute would take a minute to show that it heard of the change.
     call(cluster, "PUT", "config/heartbeat", {"interval": 1, "timeout": 10})
-    until(lambda: heartbeats(cluster, "alice") >= 2, "faster heartbeats", 20)
+    until(lambda: heartbeats(cluster, "alice") >= 2, "faster heartbeats")
 
     call(cluster, "PUT", "config/server", {"max_connections": 1})
     late = cluster.join("bob")
@@ -71,7 +71,7 @@ def test_devices_are_pinged_retuned_kept_out_drained_and_removed(cluster: Cluste
     removal = call(cluster, "DELETE", "devices/alice")
     assert removal["was_online"]
     assert cluster.get(f"tasks/{task}/status")["status"] == "queued"
-    assert agent.wait(10) == REVOKED
+    assert agent.wait() == REVOKED
     assert "--rejoin" in agent.said()
     assert "pending" not in agent.said()  # what asyncio says of work that nobody ended
 
@@ -84,9 +84,9 @@ def test_a_removed_device_comes_back_only_when_asked_to(tmp_path: Path) -> None:
         agent = cluster.join("alice")
         cluster.online("alice")
         call(cluster, "DELETE", "devices/alice")
-        assert agent.wait(10) == REVOKED
+        assert agent.wait() == REVOKED
 
-        assert cluster.join("alice").wait(20) == REVOKED
+        assert cluster.join("alice").wait() == REVOKED
 
         back = cluster.join("alice", "--rejoin")
         cluster.online("alice")

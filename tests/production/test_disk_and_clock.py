@@ -57,8 +57,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def test_a_server_whose_disk_is_full_says_so_and_works_again_once_there_is_room(cluster: Cluster) -> None:
     server = cluster.processes[0]
-    runs = cluster.directory / "runs"
-    held = cluster.submit("command", {"command": f"echo run >> {runs}; sleep 2"})
+    runs, gate = cluster.directory / "runs", cluster.directory / "gate"
+    work = {"command": f"echo run >> {runs}; until [ -e {gate} ]; do sleep 0.05; done"}
+    held = cluster.submit("command", work)
     until(lambda: task(cluster, held)["status"] == "running", "the task to run")
 
     with full_disk(server):
@@ -73,6 +74,7 @@ def test_a_server_whose_disk_is_full_says_so_and_works_again_once_there_is_room(
         told = cluster.api.get("/health").json()
         assert told["components"]["api"] == "unhealthy"
         assert "disk is full" in told["services"]["disk"]["reason"]
+        gate.touch()
         until(
             lambda: "disk is full" in _gateway(cluster).get("reason", ""),
             "the gateway to try to record the end",

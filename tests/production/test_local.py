@@ -17,8 +17,6 @@ from tests.e2e.cluster import clean_environment, until
 from tests.production import local
 from tests.production.shape import START_S
 
-pytestmark = pytest.mark.timeout(600)  # seconds; starting everything is part of it
-
 
 class Run:
     """The command, started as `make` does but for its ports."""

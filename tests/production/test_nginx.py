@@ -25,8 +25,6 @@ from tests.production.shape import Production, prepared
 AGENTS = ("attic", "cellar")
 LIMIT = 100_000  # calls a minute: nobody reaches it, and what is left of it tells who was counted
 
-pytestmark = pytest.mark.timeout(600)  # seconds; the first test's include starting everything
-
 
 class Site:
     """The cluster, nginx before it, and an administrator's client that goes through it."""

@@ -21,8 +21,6 @@ from tests.production.shape import Production
 JOBS = {"tasks.dispatch", "tasks.sweep"}
 QUEUE = "retire-cluster"
 
-pytestmark = pytest.mark.timeout(600)  # seconds; the first test's include starting everything
-
 
 class Site:
     """A gateway, uvicorn, a Celery worker, beat and a device, on that broker."""

@@ -48,9 +48,9 @@ class Agent:
         return [entry.state for entry in self.runtime._workbench.held()]
 
     async def stop(self) -> None:
-        """Stop gracefully; the run must end without an error, and soon."""
+        """Stop gracefully; the run must end without an error."""
         self.runtime.stop()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(DEADLINE_S):
             await self.task
 
     async def crash(self) -> None:

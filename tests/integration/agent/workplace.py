@@ -10,6 +10,7 @@ from retire_cluster.agent.execution.children import shim
 from retire_cluster.agent.execution.executor import Executor
 from retire_cluster.agent.execution.feed import Feed
 from retire_cluster.agent.execution.handlers import Handler, builtin
+from retire_cluster.agent.metrics import boot_clock
 from retire_cluster.protocol.messages import Assign, Capabilities, Message, Metrics, Result
 from retire_cluster.protocol.states import Platform
 from tests.integration.agent.fake_gateway import new_id, until
@@ -27,7 +28,15 @@ class Workplace:
         handlers = builtin(snapshot, **settings) | dict(custom or {})
         self.said: list[Message] = []
         self.feed = Feed(self.said.append)
-        self.executor = Executor(handlers, self._keep, self.stopped.append, directory, self.feed)
+        self.turned = 0.0  # seconds its clock was put forward
+        self.executor = Executor(
+            handlers,
+            self._keep,
+            self.stopped.append,
+            directory,
+            self.feed,
+            lambda: boot_clock() + self.turned,
+        )
 
     def _keep(self, result: Result) -> None:
         self.results[result.attempt] = result

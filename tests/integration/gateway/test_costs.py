@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from clusterconfig import services as config
 from retire_cluster import db
 from retire_cluster.gateway.inputs import Received
 from retire_cluster.protocol import codec
@@ -27,7 +28,10 @@ SUBMIT = 3  # the tasks, their count, one event; profile and clock are known for
 
 
 @pytest.fixture
-def cluster() -> Cluster:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """However slow this machine is, it knows settings and profiles from one step to the next."""
+    monkeypatch.setattr(config, "CACHE_S", 3600.0)
+    monkeypatch.setattr(profiles, "REMEMBERED_S", 3600.0)
     return Cluster()
 
 
@@ -85,7 +89,6 @@ def test_a_thousand_tasks_cost_a_few_hundred_statements(cluster: Cluster) -> Non
 def test_a_submission_costs_the_same_statements_for_any_number_of_tasks(
     cluster: Cluster, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profiles, "REMEMBERED_S", 3600.0)  # however slow this machine is
     monkeypatch.setattr(db, "CARRIED", timedelta(hours=1))
     submit()  # the profile is there
     submit()  # and known

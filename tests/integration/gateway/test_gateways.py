@@ -69,18 +69,19 @@ def test_devices_of_a_gateway_that_died_are_offline_and_their_work_has_half_a_mi
     dead = another_gateway(silent_for_s=16)
     assert moved_to(dead) > db.now() + timedelta(seconds=60)
 
+    before = db.now()
     call(cluster)
 
     device = Device.objects.get()
     assert (device.online, device.status_reason) == (False, "its gateway died")
     assert Gateway.objects.get(id=dead).stopped_at is not None
-    left = Attempt.objects.get().lease_until - db.now()
-    assert timedelta(seconds=25) < left <= timedelta(seconds=sweep.FLOOR_S)
+    given = Attempt.objects.get().lease_until - timedelta(seconds=sweep.FLOOR_S)
+    assert before <= given <= db.now()
 
 
 def test_a_gateway_that_spoke_lately_is_left_alone(cluster: Cluster) -> None:
     running(cluster)
-    lease = moved_to(another_gateway(silent_for_s=10))
+    lease = moved_to(another_gateway(silent_for_s=5))
     call(cluster)
     assert Device.objects.get().online
     assert Attempt.objects.get().lease_until == lease

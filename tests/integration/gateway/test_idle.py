@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from clusterconfig import services as config
 from clusterconfig.audit import SYSTEM
 from clusterconfig.models import ConfigSection
 from devices import operations, pings, presence
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(presence, "_memory", {})  # of devices of other tests
     monkeypatch.setattr(presence, "_changed", set())
+    monkeypatch.setattr(config, "CACHE_S", 3600.0)  # a step that takes longer reads the settings again
     found = Cluster()
     found.tick()
     found.committer._next_call = found.committer._next_flush = found.committer._next_depth = float("inf")

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import math
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,10 @@ def test_echo_returns_the_payload_in_order() -> None:
 
 
 def test_sleep_tells_how_long_and_how_long_it_ran() -> None:
+    began = time.monotonic()
     result = outcome_of("sleep", {"duration": 0.05})
     assert result.result_json == '{"slept_for":0.05}'
-    assert 0.05 <= result.ran_s < 5
+    assert 0.05 <= result.ran_s <= time.monotonic() - began
 
 
 @pytest.mark.parametrize("duration", ["1", True, -0.1, 86_401, []])
@@ -158,9 +160,10 @@ def test_a_result_that_cannot_be_written_at_all_fails() -> None:
 
 
 def test_running_past_the_timeout_ends_as_timeout() -> None:
-    result = outcome_of("sleep", {"duration": 30}, timeout_s=0.05)
+    began = time.monotonic()
+    result = outcome_of("sleep", {"duration": 600}, timeout_s=0.05)
     assert result.outcome is Outcome.TIMEOUT
-    assert 0.05 <= result.ran_s < 1
+    assert 0.05 <= result.ran_s <= time.monotonic() - began
     assert "0.05 s" in (result.error_message or "")
 
 

@@ -36,15 +36,32 @@ def drive(scenario: Callable[[Watcher], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-def test_the_first_line_leaves_at_once_and_what_follows_travels_together() -> None:
+def test_the_first_line_leaves_at_once_and_what_follows_travels_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PERIOD_S", 3600)
+
     async def scenario(watcher: Watcher) -> None:
         watcher.feed.write(A, OUT, b"one\n")
         await watcher.until(lambda: watcher.texts() == ["one\n"])
         for line in (b"two\n", b"three\n"):
             watcher.feed.write(A, OUT, line)
             await asyncio.sleep(0)
-        await watcher.until(lambda: len(watcher.texts()) > 1)
+        assert watcher.texts() == ["one\n"]
+        watcher.feed.end(A)
         assert watcher.texts() == ["one\n", "two\nthree\n"]
+
+    drive(scenario)
+
+
+def test_what_follows_leaves_when_its_time_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PERIOD_S", 0.01)
+
+    async def scenario(watcher: Watcher) -> None:
+        for count, line in enumerate((b"one\n", b"two\n"), start=1):
+            watcher.feed.write(A, OUT, line)
+            await watcher.until(lambda: len(watcher.texts()) == count)  # noqa: B023 used at once
+        assert watcher.texts() == ["one\n", "two\n"]
 
     drive(scenario)
 

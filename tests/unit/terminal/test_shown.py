@@ -1,7 +1,7 @@
 """What reaches the terminal: every kind of value, and nothing that a device could steer it with."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 from hypothesis import given
@@ -38,15 +38,33 @@ def test_no_cell_has_a_control_character(text: str) -> None:
         assert not re.search(r"[\x00-\x1f\x7f-\x9f]", shown.cell(text, human=human))
 
 
+class AtNoon(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "AtNoon":
+        return cls(2026, 11, 28, 12, tzinfo=tz)
+
+
+NOON = AtNoon.now(UTC)
+
+
+@pytest.fixture
+def noon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shown, "datetime", AtNoon)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(5, "5 s ago"), (300, "5 min ago"), (7200, "2 h ago"), (200_000, "2 d ago")]
 )
+@pytest.mark.usefixtures("noon")
 def test_a_person_reads_how_long_ago(seconds: int, words: str) -> None:
-    assert shown.ago(datetime.now(UTC) - timedelta(seconds=seconds)) == words
+    assert shown.ago(NOON - timedelta(seconds=seconds)) == words
 
 
+@pytest.mark.usefixtures("noon")
 def test_what_is_to_come_is_said_so() -> None:
-    assert shown.ago(datetime.now(UTC) + timedelta(hours=3, seconds=5)) == "in 3 h"
+    assert shown.ago(NOON + timedelta(hours=3, seconds=5)) == "in 3 h"
 
 
 def test_output_is_passed_on_as_it_is_in_a_pipe() -> None:

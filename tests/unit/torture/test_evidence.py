@@ -35,7 +35,6 @@ def test_work_signs_its_beginning_and_its_end_and_says_for_which_attempt(tmp_pat
     (run,) = evidence.executions(file)
     assert (run.attempt, run.pid, run.ended, run.is_alive) == (ATTEMPT, work.pid, True, False)
     assert run.last_sign > run.started
-    assert file.read_text().count(" alive\n") >= 1
 
 
 def test_work_that_is_killed_leaves_no_end_and_counts_as_alive_until_then(tmp_path: Path) -> None:
@@ -43,6 +42,7 @@ def test_work_that_is_killed_leaves_no_end_and_counts_as_alive_until_then(tmp_pa
     with start(file, 600) as work:
         (run,) = until(lambda: evidence.executions(file), "the first sign")
         assert (run.ended, run.is_alive) == (False, True)
+        until(lambda: " alive\n" in file.read_text(), "another sign")
         work.send_signal(signal.SIGKILL)
         work.wait()
         (run,) = evidence.executions(file)

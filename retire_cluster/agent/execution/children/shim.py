@@ -25,6 +25,8 @@ KILL_S = (
 REPORT_FD = 3  # where a child of ours finds the way to tell more than its output
 MARK = "RETIRE_CLUSTER_ATTEMPT"
 MAX_SURVIVORS = 32
+# That find nothing, one after the other: a process that is just becoming another program shows no environment.
+_LOOKS = 3
 _PR_SET_CHILD_SUBREAPER = 36
 _NICE = 10  # a task burning all cores must not make the device look offline
 _OOM_SCORE = "500"  # when memory ends, the kernel takes the task and not the agent
@@ -155,11 +157,13 @@ class Tree:
 
 def end_marked(attempt: str) -> list[str]:
     """End what carries the attempt's mark, after its shim was killed. Names who survived."""
-    deadline = time.monotonic() + KILL_S
-    while (living := marked(attempt)) and time.monotonic() < deadline:
+    deadline, unseen, living = time.monotonic() + KILL_S, 0, marked(attempt)
+    while unseen < _LOOKS and time.monotonic() < deadline:
         send(living, signal.SIGSTOP)  # what forks faster than it is killed would never end
         send(marked(attempt), signal.SIGKILL)
         select.select([], [], [], 0.02)
+        living = marked(attempt)
+        unseen = 0 if living else unseen + 1
     return [named(pid) for pid in living[:MAX_SURVIVORS]]
 
 
