@@ -6,6 +6,7 @@ thousand tasks in 27 ms; as one INSERT each it was 200). On SQLite it is one pre
 """
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,8 +14,11 @@ from functools import cache, lru_cache
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from django.db import DEFAULT_DB_ALIAS, connection, models
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 from django.db.models.base import ModelState
+
+from retire_cluster import db
+from retire_cluster.db import is_postgresql, is_sqlite
 
 MAX_VALUES = 10_000  # in one statement; some builds of SQLite take 32,766
 
@@ -54,7 +58,7 @@ def select_rows(
     flat: list[Any] = []
     for field in fields:
         array = _adapted(model, field, among[field])
-        flat += [array] if connection.vendor == "postgresql" and len(array) > 1 else array
+        flat += [array] if is_postgresql() and len(array) > 1 else array
     return select_where(model, columns, " AND ".join(conditions), flat, more=more, lock=lock, index=index)
 
 
@@ -75,7 +79,7 @@ def select_where(
     names, converters = _reader(model, columns)
     table = f"{_quoted(model._meta.db_table)} {indexed_by(index) if index else ''}"
     sql = f"SELECT {', '.join([names, *more])} FROM {table} WHERE {condition} ORDER BY id"  # noqa: S608 names come from the models
-    if lock and connection.vendor == "postgresql":
+    if lock and is_postgresql():
         sql += " FOR NO KEY UPDATE" + (" SKIP LOCKED" if lock == "skip" else "")
     rows = ask(sql, values)
     return [_converted(row, converters) for row in rows] if converters else rows
@@ -83,8 +87,9 @@ def select_where(
 
 def ask(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     """The rows of a statement as the database returns them."""
-    with connection.wrap_database_errors:
-        opened = _cursor()
+    own = connections[DEFAULT_DB_ALIAS]
+    with own.wrap_database_errors:
+        opened = _cursor(own)
         opened.execute(sql, values)
         rows: list[tuple[Any, ...]] = opened.fetchall()
         opened.close()
@@ -113,7 +118,7 @@ def together() -> Iterator[None]:
     What one of them raises is raised at the end of the block.
     """
     own: Any = connection
-    if connection.vendor == "postgresql":
+    if is_postgresql():
         with own.wrap_database_errors, own.connection.pipeline():
             yield
     else:
@@ -122,10 +127,58 @@ def together() -> Iterator[None]:
 
 def execute(sql: str, values: Sequence[Any]) -> Hits:
     """A statement that writes."""
-    with connection.wrap_database_errors:
-        opened = _cursor()  # left open: its answer may come later
+    if _joining.parts is not None:
+        _joining.parts.append((sql, values))
+        return Hits(None)
+    own = connections[DEFAULT_DB_ALIAS]
+    with own.wrap_database_errors:
+        opened = _cursor(own)  # left open: its answer may come later
         opened.execute(sql, values)
     return Hits(opened)
+
+
+class _Joining(threading.local):
+    """The writes of this thread that are to be one statement; None outside of `joined`."""
+
+    parts: list[tuple[str, Sequence[Any]]] | None = None
+
+
+_joining = _Joining()
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Have Postgres take the writes of the block as one statement, at its end: one parse, one plan, one round trip.
+
+    For writes that do not build on each other: all see the tables as they were. How many rows each met is not told.
+    """
+    if is_sqlite() or _joining.parts is not None:
+        yield
+        return
+    parts = _joining.parts = []
+    try:
+        yield
+    finally:
+        _joining.parts = None
+    if parts:
+        *first, last = [sql for sql, _ in parts]
+        names = ", ".join(f"part_{number} AS ({sql})" for number, sql in enumerate(first))
+        execute(f"WITH {names} {last}" if names else last, [value for _, values in parts for value in values])
+
+
+@contextmanager
+def one_write() -> Iterator[None]:
+    """A write transaction of inserts alone, events among them.
+
+    On Postgres it is one statement, which needs no BEGIN and no COMMIT around it. What is read in the block, or
+    written by the ORM, is not part of it there.
+    """
+    if is_sqlite():
+        with db.write_transaction():
+            yield
+    else:
+        with db.telling_after(), joined(), db.handing_in():
+            yield
 
 
 Row = TypeVar("Row", bound=models.Model)
@@ -167,8 +220,13 @@ def _insert(
         return
     names = _names(model, tuple(columns))
     table = _quoted(model._meta.db_table)
+    if len(rows) == 1:
+        marks = ", ".join(["%s"] * len(columns))
+        sql = f"INSERT INTO {table} ({names}) VALUES ({marks}){otherwise}"  # noqa: S608 names come from the models
+        execute(sql, _adapted_row(model, tuple(columns), rows[0]))
+        return
     by_column = _by_column(model, columns, rows)
-    if connection.vendor == "postgresql" and len(rows) > 1:
+    if is_postgresql():
         source = f"SELECT * FROM unnest({_arrays(model, tuple(columns))})"  # noqa: S608 names come from the models
         execute(f"INSERT INTO {table} ({names}) {source}{otherwise}", by_column)
         return
@@ -184,9 +242,13 @@ def update_rows(
 ) -> Hits:
     """Conditional updates in one call: each of at least one row is (values of `changed`, values of `guarded`)."""
     columns = (*changed, *guarded)
-    by_column = _by_column(model, columns, [(*new, *old) for new, old in rows])
     table = _quoted(model._meta.db_table)
-    if connection.vendor == "postgresql" and len(rows) > 1:
+    if len(rows) == 1:
+        new, old = rows[0]
+        values = _adapted_row(model, columns, (*new, *old))
+        return execute(_update_one(model, tuple(changed), tuple(guarded)), values)
+    by_column = _by_column(model, columns, [(*new, *old) for new, old in rows])
+    if is_postgresql():
         new, old = (tuple(_columns(model, names)) for names in (tuple(changed), tuple(guarded)))
         sets = ", ".join(f"{name} = given.new_{number}" for number, name in enumerate(new))
         condition = " AND ".join(f"kept.{name} = given.old_{number}" for number, name in enumerate(old))
@@ -195,35 +257,43 @@ def update_rows(
         ]
         given = f"unnest({_arrays(model, columns)}) AS given({', '.join(aliases)})"
         return execute(f"UPDATE {table} AS kept SET {sets} FROM {given} WHERE {condition}", by_column)  # noqa: S608 names come from the models
-    assignments = ", ".join(f"{name} = %s" for name in _columns(model, tuple(changed)))
-    condition = " AND ".join(f"{name} = %s" for name in _columns(model, tuple(guarded)))
-    return _run(f"UPDATE {table} SET {assignments} WHERE {condition}", by_column)  # noqa: S608 names come from the models
+    return _run(_update_one(model, tuple(changed), tuple(guarded)), by_column)
+
+
+@cache
+def _update_one(model: type[models.Model], changed: tuple[str, ...], guarded: tuple[str, ...]) -> str:
+    assignments = ", ".join(f"{name} = %s" for name in _columns(model, changed))
+    condition = " AND ".join(f"{name} = %s" for name in _columns(model, guarded))
+    return f"UPDATE {_quoted(model._meta.db_table)} SET {assignments} WHERE {condition}"  # noqa: S608 names come from the models
 
 
 def _run(sql: str, by_column: list[list[Any]]) -> Hits:
-    """The statement for each row."""
-    rows = list(zip(*by_column, strict=True))
-    if len(rows) == 1:
-        return execute(sql, rows[0])
-    opened = connection.cursor()  # SQLite's
-    opened.executemany(sql, rows)
+    """On SQLite: the statement for each row."""
+    opened = connection.cursor()
+    opened.executemany(sql, list(zip(*by_column, strict=True)))
     return Hits(opened)
 
 
 def indexed_by(name: str) -> str:
     """Names the index SQLite is to use after a table's name; Postgres knows the rows and chooses by itself."""
-    return f"INDEXED BY {name}" if connection.vendor == "sqlite" else ""
+    return f"INDEXED BY {name}" if is_sqlite() else ""
 
 
-def _cursor() -> Any:
-    """On Postgres one whose values travel beside the statement, not in it."""
-    own: Any = connection
-    return own.binding_cursor() if connection.vendor == "postgresql" else connection.cursor()
+def _cursor(own: Any) -> Any:
+    """One without Django's wrapper, which takes as long as the statement: its errors are for the caller to wrap.
+
+    On Postgres its values travel beside the statement, not in it.
+    """
+    if is_postgresql():
+        return own.binding_cursor()
+    own.ensure_connection()
+    return own.cursor() if own.queries_logged or own.execute_wrappers else own.create_cursor()
 
 
 # --- names ----------------------------------------------------------------------------------------------------
 
 
+@cache
 def _quoted(name: str) -> str:
     return connection.ops.quote_name(name)
 
@@ -263,7 +333,7 @@ def _is_among(model: type[models.Model], name: str, count: int) -> str:
     column = _names(model, (name,))
     if count == 1:
         return f"{column} = %s"
-    if connection.vendor == "postgresql":
+    if is_postgresql():
         return f"{column} = ANY(%b::{_array_type(_field(model, name))})"
     return f"{column} IN ({', '.join(['%s'] * count)})"
 
@@ -277,6 +347,19 @@ def _by_column(
     return [
         _adapted(model, name, values) for name, values in zip(columns, zip(*rows, strict=True), strict=True)
     ]
+
+
+def _adapted_row(model: type[models.Model], columns: tuple[str, ...], row: Sequence[Any]) -> list[Any]:
+    """The same for a row alone."""
+    return [
+        value if adapt is None or value is None else adapt(value)
+        for adapt, value in zip(_adapters(model, columns), row, strict=True)
+    ]
+
+
+@cache
+def _adapters(model: type[models.Model], columns: tuple[str, ...]) -> tuple[Convert | None, ...]:
+    return tuple(_adapter(model, name) for name in columns)
 
 
 def _adapted(model: type[models.Model], name: str, values: Sequence[Any]) -> list[Any]:
@@ -303,7 +386,7 @@ def _adapter(model: type[models.Model], name: str) -> Convert | None:
         return str.__str__  # of an enumeration its word
     if isinstance(target, (models.IntegerField, models.FloatField, models.BooleanField)):
         return None
-    if isinstance(target, (models.DateTimeField, models.UUIDField)) and connection.vendor == "postgresql":
+    if isinstance(target, (models.DateTimeField, models.UUIDField)) and is_postgresql():
         return None
     if isinstance(target, models.DateTimeField):
         return _sqlite_time
@@ -336,9 +419,9 @@ def _reader(model: type[models.Model], columns: tuple[str, ...]) -> tuple[str, d
 def _converter(model: type[models.Model], name: str) -> Convert | None:
     field = _field(model, name)
     target = field.target_field if field.is_relation else field
-    if connection.vendor == "sqlite" and isinstance(target, models.DateTimeField):
+    if is_sqlite() and isinstance(target, models.DateTimeField):
         return _python_time
-    if connection.vendor == "sqlite" and isinstance(target, models.UUIDField):
+    if is_sqlite() and isinstance(target, models.UUIDField):
         return UUID
     source = field.get_col(model._meta.db_table)
     steps = [*connection.ops.get_db_converters(source), *source.get_db_converters(connection)]

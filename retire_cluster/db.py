@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.db import connection, transaction
@@ -51,13 +52,13 @@ def write_transaction() -> Iterator[None]:
 
     Inside of another one it is a savepoint: what fails in it is undone alone.
     """
-    if connection.vendor != "sqlite" or connection.in_atomic_block:
-        with transaction.atomic(), _handing_in():
+    if not is_sqlite() or connection.in_atomic_block:
+        with transaction.atomic(), handing_in():
             yield
         return
     _sqlite_writer.acquire()
     try:
-        with transaction.atomic(), _handing_in():
+        with transaction.atomic(), handing_in():
             yield
     finally:
         _sqlite_writer.release()
@@ -67,9 +68,13 @@ Sink = Callable[[list[Any]], None]
 
 
 class _Running(threading.local):
-    """Of this thread's write transaction: what it has to store at its end (None outside of one), and its clock."""
+    """Of this thread's write transaction: what it has to store at its end (None outside of one), and its clock.
+
+    And whom to tell after it, where it is no transaction of Django's.
+    """
 
     items: list[tuple[Sink, Any]] | None = None
+    told_after: list[Callable[[], object]] | None = None
     clock: "Clock | None" = None
 
 
@@ -88,7 +93,8 @@ def at_the_end(sink: Sink, item: Any) -> None:
 
 
 @contextmanager
-def _handing_in() -> Iterator[None]:
+def handing_in() -> Iterator[None]:
+    """Part of a write transaction: what is to be stored at its end is stored at the end of the block."""
     outer = _running.items
     mine: list[tuple[Sink, Any]] = []
     _running.items = mine
@@ -107,6 +113,27 @@ def _handing_in() -> Iterator[None]:
             _running.clock = None
 
 
+@contextmanager
+def telling_after() -> Iterator[None]:
+    """Around what is one statement and so a transaction by itself: `on_commit` waits for the end of the block."""
+    calls: list[Callable[[], object]] = []
+    _running.told_after = calls
+    try:
+        yield
+    finally:
+        _running.told_after = None
+    for call in calls:
+        transaction.on_commit(call)
+
+
+def on_commit(call: Callable[[], object]) -> None:
+    """Do this once what the running write transaction stores can be seen; at once outside of one."""
+    if _running.told_after is None:
+        transaction.on_commit(call)
+    else:
+        _running.told_after.append(call)
+
+
 def _store(items: list[tuple[Sink, Any]]) -> None:
     by_sink: dict[Sink, list[Any]] = {}
     for sink, item in items:
@@ -121,14 +148,21 @@ def keep_plans() -> None:
     Outside of a transaction. Those statements look rows up by their keys, so no other plan is ever better: without
     this, one made while a table was small is kept when it has grown.
     """
-    if connection.vendor == "postgresql":
+    if is_postgresql():
         own: Any = connection
         own.keep_plans()
 
 
+@cache  # asked some thirty times for each task
 def is_sqlite() -> bool:
     """Whether this is the database of the default shape."""
     return connection.vendor == "sqlite"
+
+
+@cache
+def is_postgresql() -> bool:
+    """Whether this is the database of several processes."""
+    return connection.vendor == "postgresql"
 
 
 class Clock:
@@ -151,7 +185,7 @@ def now() -> datetime:
 
     On Postgres a statement, within a write transaction one for all calls.
     """
-    if connection.vendor != "postgresql":
+    if not is_postgresql():
         return timezone.now()
     if _running.clock is not None:
         return _running.clock.now()
@@ -169,17 +203,18 @@ _carrying = threading.Lock()
 _carried: Clock | None = None
 
 
-def carried_now() -> datetime:
+def carried_now(*, afresh: bool = False) -> datetime:
     """The database's clock as this process read it up to a second ago, carried on: for what is asked often.
 
-    Also for the rest of the running write transaction. Within the process it never runs back by less than a second:
-    an answer that came late must not put what was submitted later before what was submitted earlier.
+    Also for the rest of the running write transaction. `afresh` reads it in any case: this process's clock may have
+    stood still while the machine slept. Within the process it never runs back by less than a second: an answer that
+    came late must not put what was submitted later before what was submitted earlier.
     """
     global _carried
-    if connection.vendor != "postgresql" or _running.clock is not None:
+    if not is_postgresql() or _running.clock is not None:
         return now()
     known = _carried
-    if known is None or known.age >= CARRIED:
+    if afresh or known is None or known.age >= CARRIED:
         known = Clock(now())
         with _carrying:
             if _carried is not None and timedelta() < (before := _carried.now()) - known.now() < CARRIED:
@@ -210,7 +245,7 @@ def _sqlstate(error: BaseException) -> str:
 
 def close_pool_at_exit() -> None:
     """Have the pool of connections end with the process: left to the interpreter, each of its threads costs 5 s."""
-    if connection.vendor == "postgresql":
+    if is_postgresql():
         atexit.register(_close_pool)
 
 

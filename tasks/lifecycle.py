@@ -6,15 +6,25 @@ writer that got past the locks is caught, the transaction rolled back and the wo
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Model
 
-from retire_cluster.bulk import Hits, Lock, insert_rows, select_rows, select_where, together, update_rows
+from retire_cluster.bulk import (
+    Hits,
+    Lock,
+    insert_rows,
+    joined,
+    select_rows,
+    select_where,
+    together,
+    update_rows,
+)
 from retire_cluster.protocol.states import AttemptState, DeviceLossPolicy, Outcome, TaskStatus
 from tasks import tales, tallies
 from tasks.models import Attempt, Task
@@ -238,14 +248,21 @@ class _Changes:
 
 
 def enqueue(tasks: Sequence[Task]) -> None:
-    """Store new tasks as queued; the one way a task comes into being. Inside a write transaction."""
+    """Store new tasks as queued; the one way a task comes into being. Inside a write transaction or `one_write`."""
     for task in tasks:
         task.status = TaskStatus.QUEUED
-    columns = [field.attname for field in Task._meta.concrete_fields]
-    with together():
-        insert_rows(Task, columns, list(map(attrgetter(*columns), tasks)))
+    columns, values = _every_column()
+    with joined():
+        insert_rows(Task, columns, list(map(values, tasks)))
         tallies.add({(tallies.SUBMITTED, ""): len(tasks)})
     tales.of_submitted(tasks)
+
+
+@cache
+def _every_column() -> tuple[tuple[str, ...], Callable[[Task], tuple[Any, ...]]]:
+    """A task's columns, and what takes their values from one."""
+    columns = tuple(field.attname for field in Task._meta.concrete_fields)
+    return columns, attrgetter(*columns)
 
 
 def _task_row(values: Sequence[Any]) -> TaskRow:

@@ -8,10 +8,10 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from django.db import connection
 from django.db.models import Sum
 
 from retire_cluster import bulk
+from retire_cluster.db import is_postgresql, is_sqlite
 from retire_cluster.protocol.states import Outcome
 from tasks.models import Tally
 from tasks.rules import AttemptRow, TaskRow
@@ -40,10 +40,10 @@ def add(counts: Mapping[Key, float]) -> None:
     """Count. One statement; inside the transaction of what is counted."""
     if not counts:
         return
-    shard = "0" if connection.vendor == "sqlite" else str(os.getpid() % SHARDS)
+    shard = "0" if is_sqlite() else str(os.getpid() % SHARDS)
     # In one order everywhere: two processes that share a shard lock its rows the same way.
     rows = [(shard, name, label, float(value)) for (name, label), value in sorted(counts.items())]
-    if connection.vendor == "postgresql":
+    if is_postgresql():
         bulk.execute(_UPSERT.format(rows=_ARRAYS), [list(column) for column in zip(*rows, strict=True)])
     else:
         marks = ", ".join(["(%s, %s, %s, %s)"] * len(rows))

@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Q, QuerySet
 
 from retire_cluster import bulk, db, hints
@@ -60,7 +60,7 @@ def _store(events: Sequence[tuple[str, dict[str, Any]]]) -> None:
         bulk.execute(_INSERT_NUMBERED, [len(events), text, connection.ops.adapt_datetimefield_value(now)])
     else:
         bulk.insert_rows(EventBatch, ("count", "events", "created_at"), [(len(events), text, now)])
-    transaction.on_commit(partial(hints.notify, hints.NEWS))
+    db.on_commit(partial(hints.notify, hints.NEWS))
 
 
 def prunable() -> QuerySet[EventBatch]:

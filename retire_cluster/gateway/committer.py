@@ -270,7 +270,8 @@ class Committer(threading.Thread):
         # Kept until a pass is committed: the watch itself is only blind once.
         blind = judge = False
         if tick:
-            now = db.now()
+            # Leases are judged by the clock as it is now: the machine may have slept since it was read.
+            now = db.carried_now(afresh=True)
             self._blind |= self._watch.blind(now, time.monotonic())
             blind = self._blind
             judge = not blind and sweep.due(now)
@@ -279,7 +280,9 @@ class Committer(threading.Thread):
         if not (inputs or blind or judge or renewing or place or intents or calling):
             return None
         with db.write_transaction():
-            batch = Batch(self.sessions, self._identity, self._deadlines, from_memory=from_memory)
+            batch = Batch(
+                self.sessions, self._identity, self._deadlines, now=db.carried_now(), from_memory=from_memory
+            )
             batch.apply(inputs)
             if tick:
                 batch.tick(blind=blind, judge=judge)

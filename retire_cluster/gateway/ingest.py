@@ -18,7 +18,7 @@ from django.db import DatabaseError
 from clusterconfig import services as config
 from devices import operations, pings, presence, samples
 from devices import services as devices
-from retire_cluster import __version__, db
+from retire_cluster import __version__
 from retire_cluster.gateway import streaks, translate
 from retire_cluster.gateway.deadlines import Deadlines, Enforcement
 from retire_cluster.gateway.inputs import Closed, Effects, Input, Opened, Received
@@ -53,13 +53,19 @@ class Batch:
     """The work of one transaction. Make one inside it, apply inputs and clock, then carry out the effects."""
 
     def __init__(
-        self, sessions: Sessions, identity: Identity, deadlines: Deadlines, *, from_memory: bool = True
+        self,
+        sessions: Sessions,
+        identity: Identity,
+        deadlines: Deadlines,
+        *,
+        now: datetime,
+        from_memory: bool = True,
     ) -> None:
         """`from_memory`: take rows as this gateway stored them last, as far as it knows them."""
         self._from_memory = from_memory
         self.effects = Effects()
         self._deadlines = deadlines
-        self._ledger = Ledger(db.now())
+        self._ledger = Ledger(now)
         self._sessions = sessions
         self._identity = identity
         self._registrar = devices.Registrar(

@@ -26,7 +26,7 @@ class Clocks:
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clocks = Clocks()
-    monkeypatch.setattr(db, "connection", SimpleNamespace(vendor="postgresql"))
+    monkeypatch.setattr(db, "is_postgresql", lambda: True)
     monkeypatch.setattr(db, "time", SimpleNamespace(monotonic=lambda: clocks.own_s))
     monkeypatch.setattr(db, "now", clocks.now)
     monkeypatch.setattr(db, "_carried", None)
@@ -60,3 +60,13 @@ def test_a_jump_is_followed(clocks: Clocks, seconds: float) -> None:
     clocks.own_s, clocks.database = 1.5, after(seconds)
 
     assert db.carried_now() == after(seconds)
+
+
+def test_it_is_asked_before_its_second_is_over_where_this_process_may_have_slept(clocks: Clocks) -> None:
+    db.carried_now()
+    clocks.database = after(3600)  # its own clock stood still
+    assert db.carried_now() == NOON
+
+    assert db.carried_now(afresh=True) == after(3600)
+    assert db.carried_now() == after(3600)
+    assert clocks.asked == 2

@@ -2,18 +2,22 @@
 
 import json
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection
 
-from retire_cluster import db, hints
+from retire_cluster import bulk, db, hints
 from retire_cluster.events import numbering, outbox
 from retire_cluster.events.models import EventBatch
+from tasks import tallies
 
 pytestmark = pytest.mark.django_db(transaction=True)
 DEADLINE_S = 60.0
+Writing = Callable[[], AbstractContextManager[None]]
 
 
 def stored() -> list[tuple[int, int, list[Any]]]:
@@ -54,19 +58,54 @@ def test_what_is_undone_is_not_told() -> None:
     assert [data["device_id"] for _, _, events in stored() for _, data in events] == ["b"]
 
 
-def test_listeners_are_told_after_the_commit_and_only_then() -> None:
+WRITES = pytest.mark.parametrize("writing", [db.write_transaction, bulk.one_write])
+
+
+@WRITES
+def test_listeners_are_told_after_the_commit_and_only_then(writing: Writing) -> None:
     heard: list[str] = []
     stop = hints.subscribe(heard.append)
     try:
-        with db.write_transaction():
+        with writing():
             record("a")
             assert heard == []
         assert heard == [hints.NEWS]
-        with db.write_transaction():
+        with writing():
             pass
         assert heard == [hints.NEWS]
     finally:
         stop()
+
+
+@WRITES
+def test_what_they_are_told_of_is_there(writing: Writing) -> None:
+    seen: list[int] = []
+    stop = hints.subscribe(lambda hint: seen.append(EventBatch.objects.count()))
+    try:
+        with writing():
+            record("a")
+    finally:
+        stop()
+    assert seen == [1]
+
+
+def test_inserts_that_are_one_statement_are_all_stored_or_none() -> None:
+    with pytest.raises(IntegrityError), bulk.one_write():
+        tallies.add({("counted", ""): 1.0})
+        record("a")
+        bulk.insert_rows(EventBatch, ("count", "events", "created_at"), [(None, "[]", db.now())])
+    assert (stored(), tallies.totals()) == ([], {})
+
+    with pytest.raises(RuntimeError), bulk.one_write():
+        tallies.add({("counted", ""): 1.0})
+        record("a")
+        raise RuntimeError
+    assert (stored(), tallies.totals()) == ([], {})
+
+    with bulk.one_write():
+        tallies.add({("counted", ""): 1.0})
+        record("a")
+    assert ([row[:2] for row in stored()], tallies.totals()) == ([(1, 1)], {"counted": {"": 1.0}})
 
 
 def test_numbers_have_no_gap_and_follow_the_commits_of_many_writers() -> None:
