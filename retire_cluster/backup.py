@@ -10,6 +10,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -145,16 +146,24 @@ def _sync_directory(directory: Path) -> None:
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def restore(file: Path, directory: Path) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did: rows by model, and where the database of before is kept, if there was one on SQLite."""
+
+    counts: dict[str, int]
+    kept: Path | None
+
+
+def restore(file: Path, directory: Path) -> Restored:
     """Put a backup in place of all there is. Call it with the locks of the data directory held.
 
-    Returns the number of rows by model. Raises BackupError. On Postgres all of it is one transaction; on SQLite the
+    Raises BackupError. On Postgres all of it is one transaction; on SQLite the
     old file is kept aside, and put back when something fails.
     """
     try:
         with closing(zipfile.ZipFile(file)) as archive:
             manifest = _manifest(archive)
-            with _empty_database():
+            with _empty_database() as kept:
                 counts = _fill(archive, manifest)
                 if counts != manifest["rows"]:
                     raise BackupError("the backup is damaged: it does not hold the rows its manifest names")
@@ -163,7 +172,7 @@ def restore(file: Path, directory: Path) -> dict[str, int]:
             _restore_files(archive, directory)
     except (OSError, zipfile.BadZipFile, KeyError) as error:
         raise BackupError(f"cannot read {file}: {error}") from None
-    return counts
+    return Restored(counts, kept)
 
 
 def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
@@ -189,19 +198,20 @@ def _labels() -> set[str]:
 
 
 @contextmanager
-def _empty_database() -> Iterator[None]:
-    """A database without a table; should filling it fail, the old one is there again."""
+def _empty_database() -> Iterator[Path | None]:
+    """A database without a table, and where the old one is kept; should filling it fail, that is there again."""
     if not db.is_sqlite():
         with transaction.atomic():
             _drop_tables()
-            yield
+            yield None
         return
     path = Path(str(connection.settings_dict["NAME"]))
     kept = path.with_name(f"before-restore-{uuid4().hex[:8]}.sqlite3")
     connection.close()
+    db.fold_log()  # so that what is kept is one file
     _move(path, kept)
     try:
-        yield
+        yield kept if kept.exists() else None
     except BaseException:
         connection.close()
         _move(kept, path)
@@ -209,7 +219,7 @@ def _empty_database() -> Iterator[None]:
 
 
 def _move(database: Path, to: Path) -> None:
-    """The SQLite file with its log, which holds what is not in the file yet."""
+    """The SQLite file with its log, if there is one: that holds what is not in the file yet."""
     for suffix in ("-shm", "-wal", ""):
         source, target = Path(f"{database}{suffix}"), Path(f"{to}{suffix}")
         target.unlink(missing_ok=True)

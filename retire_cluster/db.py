@@ -1,17 +1,21 @@
 """The database's write side: one transaction helper and its clock, the same on SQLite and Postgres."""
 
 import atexit
+import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from django.db import connection, transaction
 from django.utils import timezone
+
+FOLD_PATIENCE_S = 0.5  # a stop does not wait for who is reading
 
 
 class FairLock:
@@ -157,6 +161,23 @@ def keep_plans() -> None:
 def is_sqlite() -> bool:
     """Whether this is the database of the default shape."""
     return connection.vendor == "sqlite"
+
+
+def fold_log() -> None:
+    """Write SQLite's log into its file, which then is the database alone. Never waits long, and raises nothing.
+
+    On a connection of its own: where no other is open, the log and its index are gone when this one is closed.
+    """
+    if not is_sqlite():
+        return
+    file = Path(str(connection.settings_dict["NAME"])).absolute()
+    with (
+        suppress(
+            sqlite3.Error
+        ),  # another process uses it, or it is no file; nothing is lost with its log beside it
+        closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=FOLD_PATIENCE_S)) as own,
+    ):
+        own.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 @cache

@@ -34,6 +34,7 @@ def api(arguments: argparse.Namespace, began: float) -> Iterator[Shape]:
         listener = _closing(stack, bind(arguments.host, arguments.port, flag="--port", tls=own))
         gateway = _embedded_gateway(stack, arguments, directory)
         startup.prepare(directory, migrate=not arguments.no_migrate)
+        stack.callback(db.fold_log)
         # Only this process knows that its own socket hears nobody but this machine.
         permissions.loopback_privilege = listener.loopback and not settings.AUTH
         key, created = keys.ensure_admin_key(directory, now=timezone.now())
@@ -64,6 +65,7 @@ def gateway_only(arguments: argparse.Namespace) -> Iterator[Shape]:
     with ExitStack() as stack:
         listener = _gateway(stack, arguments, directory, arguments.host, arguments.port, "--port")
         startup.prepare(directory, migrate=not arguments.no_migrate)
+        stack.callback(db.fold_log)
         keys.ensure_admin_key(directory, now=timezone.now())
         token = _standing_token(directory, listener)
         settings.CLUSTER_PORT = listener.port

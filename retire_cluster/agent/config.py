@@ -142,6 +142,8 @@ def check_handlers(names: tuple[str, ...]) -> tuple[str, ...]:
         if name.endswith(".py"):
             if not Path(name).expanduser().is_file():
                 raise ConfigError(f"--handlers: there is no file {name}")
+        elif "." in name and Path(name).expanduser().is_file():
+            raise ConfigError(f"--handlers: a file has to end in .py, {name} does not")
         elif not all(part.isidentifier() for part in name.split(".")):
             raise ConfigError(f"--handlers: {name!r} is neither a module's name nor a file that ends in .py")
     return names

@@ -31,6 +31,8 @@ from retire_cluster.protocol.messages import PROTOCOL_VERSION, Goodbye, LinkStor
 
 RENEW = "the device's capabilities changed"
 RENEWED = "the gateway's certificate was renewed"
+TELL_AGAIN = 60  # tries: about each 20 minutes
+MAX_REASONS = 32
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +50,10 @@ class Runtime:
         self._backoff = Backoff(config.timing.first_retry_s, config.timing.longest_retry_s)
         self._has_joined = False
         self._renewed_pin: str | None = None  # knows more than any token that was given before
-        self._told = ""
-        self._told_times = 0
+        self._was_welcome = False  # ever, since this start
+        self._told: dict[
+            str, int
+        ] = {}  # reasons of this outage, and how often the pause before them was the longest
 
     async def run(self) -> None:
         """Return after stop(). Raises AgentExit when the gateway refuses for good or nothing can be done."""
@@ -75,8 +79,12 @@ class Runtime:
 
     async def obey(self, verdict: Verdict, address: Address) -> None:
         """Do what the end of a connection asks for. Raises AgentExit where it is final."""
+        returns = self._may_return(verdict)
         if verdict.forget:
             await asyncio.to_thread(self._remember, self._identity.forgotten())
+        if returns:
+            logger.info("%s: an operator removed this device; it joins again, as --rejoin asks", address)
+            return
         if verdict.exit_code is not None:
             raise AgentExit(verdict.exit_code, verdict.reason)
         if verdict.forget and self._config.find_token() is None:
@@ -85,14 +93,35 @@ class Runtime:
                 f"{verdict.reason}; start with --token to join again (the gateway prints it)",
             )
         delay = 0.0 if verdict.reason == RENEW else max(verdict.least_delay_s, self._backoff.next())
-        self._tell(f"{address}: {verdict.reason}", delay)
+        self._tell(f"{address}: {verdict.reason}", delay, verdict.least_delay_s)
         await asyncio.sleep(delay)
+
+    def _may_return(self, verdict: Verdict) -> bool:
+        """Whether --rejoin answers this: it is for a removal before this start, not for one while we work."""
+        shown = self._identity.secret is not None
+        asked = self._config.rejoin and not self._was_welcome and self._config.find_token() is not None
+        return verdict.exit_code is ExitCode.REVOKED and shown and asked
 
     async def _run(self, outbox: Outbox) -> None:
         config = self._config
         self._vitals = vitals = Vitals(self._host, config.data_dir, config.internet_probes)
         internet = asyncio.create_task(vitals.find_internet())
-        (own, problems), _ = await asyncio.gather(custom.discover(config.handlers), vitals.detect())
+        detection = asyncio.create_task(vitals.detect())
+        try:
+            own, problems = await custom.discover(config.handlers)
+            await detection
+            await self._work(outbox, internet, own, problems)
+        finally:  # also when the agent does not come so far as to connect
+            await cancel_and_wait(internet, detection)
+
+    async def _work(
+        self,
+        outbox: Outbox,
+        internet: "asyncio.Task[None]",
+        own: "dict[str, handlers.Handler]",
+        problems: list[str],
+    ) -> None:
+        config, vitals = self._config, self._vitals
         for problem in problems:
             logger.warning("%s", problem)
         offered = handlers.builtin(vitals.snapshot, allow_private_http=config.allow_private_http) | own
@@ -279,7 +308,7 @@ class Runtime:
 
     async def _welcomed(self, welcome: Welcome, address: Address, link: Link) -> None:
         """Store a new credential before anything else, and tell the person who waits."""
-        self._has_joined = True
+        self._has_joined = self._was_welcome = True
         known = self._identity
         if welcome.secret is not None:
             known = replace(
@@ -291,18 +320,27 @@ class Runtime:
             )
         if known != self._identity or welcome.link_no is not None:
             await _to_the_end(asyncio.to_thread(self._remember, known, welcome.link_no))
-        self._told = ""
+        self._told.clear()
         types = ", ".join(self._workbench.handlers)
         logger.info(
             "joined as %s at %s (%d slots; %s)", welcome.device_id, address, self._workbench.slots, types
         )
 
-    def _tell(self, reason: str, delay: float) -> None:
-        """Each reason a few times, then only now and then: an outage of a week must not fill a disk."""
-        self._told_times = self._told_times + 1 if reason == self._told else 1
-        self._told = reason
-        is_news = self._told_times <= 5 or self._told_times % 60 == 0
-        logger.log(logging.INFO if is_news else logging.DEBUG, "%s (next try in %.1f s)", reason, delay)
+    def _tell(self, reason: str, delay: float, least: float) -> None:
+        """Each try while the pauses grow; then how long they are, once a reason, and again only now and then.
+
+        An outage of a week must not fill a disk.
+        """
+        if not self._backoff.is_longest:
+            logger.info("%s (next try in %.1f s)", reason, delay)
+            return
+        if len(self._told) >= MAX_REASONS:
+            self._told.clear()
+        times = self._told[reason] = self._told.get(reason, 0) + 1
+        low, high = max(least, self._backoff.longest / 2), max(least, self._backoff.longest)
+        every = f"{high:g}" if low == high else f"{low:g} to {high:g}"
+        level = logging.INFO if times % TELL_AGAIN == 1 else logging.DEBUG
+        logger.log(level, "%s (trying again every %s s)", reason, every)
 
     async def _await_stop(self) -> None:
         """Wait for stop(), then leave politely: work ends first, so that what is handed back is over."""

@@ -137,19 +137,18 @@ class GatewayApp:
         await _answer(send, 200 if facts["status"] == "healthy" else 503, facts)
 
     async def _answer_proof(self, scope: dict[str, Any], send: Send) -> None:
-        """Prove to a device that whoever shows this certificate knows its credential."""
+        """Prove to a device that whoever shows this certificate, or none, knows its credential."""
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         device_id, nonce = query.get("device_id", ""), query.get("nonce", "")
         address = _address(scope)
-        if self._tls is None or not 32 <= len(nonce) <= 128 or not nonce.isalnum():
-            await _answer(
-                send, 400, {"reason": "device_id and nonce (32 to 128 letters and digits), over TLS"}
-            )
+        if not 32 <= len(nonce) <= 128 or not nonce.isalnum():
+            await _answer(send, 400, {"reason": "device_id and nonce (32 to 128 letters and digits)"})
         elif self._guard.admits(address) is not None:
             await _answer(send, 429, {"reason": "too many attempts from this address"})
         else:
             key = await asyncio.to_thread(devices.proof_key, device_id)
-            await _answer(send, 200, {"proof": pinning.proof(key, device_id, nonce, self._tls.fingerprint)})
+            shown = pinning.PLAIN if self._tls is None else self._tls.fingerprint
+            await _answer(send, 200, {"proof": pinning.proof(key, device_id, nonce, shown)})
 
     # --- from the committer's thread --------------------------------------------------------------------------
 

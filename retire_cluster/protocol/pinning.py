@@ -2,13 +2,15 @@
 
 The device holds a secret, the gateway its SHA-256. Asked with a nonce, the gateway answers with a MAC of it under
 that hash, and of the certificate it shows. Somebody in between cannot pass the answer on: it names another
-certificate than the one the device sees. The device says nothing but its public id.
+certificate than the one the device sees. The device says nothing but its public id. A gateway without TLS
+answers for no certificate: that vouches for none, and tells a device whether it is still known.
 """
 
 import hashlib
 import hmac
 
 PATH = "/node/proof"
+PLAIN = ""  # the fingerprint of a gateway that shows no certificate
 _PURPOSE = "retire-cluster certificate 1"
 
 

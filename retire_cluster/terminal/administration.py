@@ -113,7 +113,7 @@ def tokens(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def create_token(client: Client, arguments: argparse.Namespace) -> int:
-    """`tokens create NAME`: the command that joins a device, on standard output, alone."""
+    """`tokens create NAME`: the line that joins a device, on standard output, alone."""
     made = client.create_join_token(
         arguments.name,
         max_uses=arguments.uses,
@@ -127,7 +127,7 @@ def create_token(client: Client, arguments: argparse.Namespace) -> int:
         shown.as_json(made.raw)
         return Exit.OK
     shown.note("run this on the device; the token in it is not shown again:")
-    shown.say(made.join_command)
+    shown.say(f" {made.join_command}")  # by the blank most shells keep it out of their history
     return Exit.OK
 
 

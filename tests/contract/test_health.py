@@ -14,6 +14,7 @@ from devices.models import Gateway
 from retire_cluster import db, disk, ops
 from retire_cluster.ops import asking, others, services
 from tests.contract.conftest import Api
+from tests.factories import make_device
 
 pytestmark = pytest.mark.django_db
 
@@ -134,6 +135,19 @@ def test_a_silent_gateway_beside_a_living_one_only_degrades(
     status, components, found = health(api)
     assert (status, components) == (200, ["healthy", "degraded", "healthy"])
     assert found["gateway"]["reason"] == "it is away; 1 other does the work meanwhile"
+
+
+def test_the_devices_of_all_gateways_are_counted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert health(api)[2]["gateway"]["devices_connected"] == 1, "as the only one says"
+    for name in ("attic", "cellar"):
+        make_device(name)
+    make_device("shed", online=False)
+    assert services.devices_connected() == {"devices_connected": 2}
+    found = {"status": "healthy", "engine": "postgresql", "devices_connected": 2}
+    monkeypatch.setattr(services, "answers", lambda: {"database": dict(found)})
+    told = health(api)[2]
+    assert told["gateway"]["devices_connected"] == 2
+    assert "devices_connected" not in told["database"]
 
 
 def _gateway_seen(moment: datetime) -> None:

@@ -148,7 +148,7 @@ def test_a_token_made_by_command_is_alone_on_the_output(say: Say) -> None:
 
     assert row is not None
     assert (row.max_uses, row.role, row.tags) == (3, "mobile", ["a", "b"])
-    assert f"RETIRE_CLUSTER_JOIN_TOKEN={text} python3 -Ic " in note
+    assert f"\n RETIRE_CLUSTER_JOIN_TOKEN={text} python3 -Ic " in note
     assert text not in listed
     assert row.pk in listed
     say("jointoken", "revoke", row.pk)

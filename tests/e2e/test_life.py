@@ -156,6 +156,9 @@ def test_an_agent_that_was_started_by_hand_goes_on(cluster: Cluster, owner: Owne
     assert done.returncode == 0, done.stdout
     assert f"started by hand runs (process {agent.pid})" in done.stdout
     assert owner.agent() == agent.pid
+    doctor = owner.worker("doctor")
+    assert doctor.returncode == 0, doctor.stdout
+    assert f"warn  keeper: the agent that runs (process {agent.pid}) was started by hand" in doctor.stdout
     assert f"runs on (process {agent.pid})" in owner.worker("keep", "--undo").stdout
     assert owner.worker("--leave").returncode == 0
     assert agent.wait(60) == 0
@@ -208,6 +211,31 @@ def test_a_device_that_was_removed_leaves_too(cluster: Cluster, owner: Owner) ->
     done = owner.worker("--leave")
     assert done.returncode == 0, done.stdout
     assert not owner.data_dir.exists()
+
+
+def test_the_doctor_sees_that_a_device_was_removed_and_what_it_says_helps(
+    cluster: Cluster, owner: Owner
+) -> None:
+    kept(cluster, owner)
+    assert (
+        "ok    membership: the device has joined, and the cluster knows it" in owner.worker("doctor").stdout
+    )
+    assert owner.worker("keep", "--undo").returncode == 0
+    until(lambda: owner.agent() is None, "the end of the agent")
+    assert cluster.api.delete("/api/v1/devices/phone").status_code == 200
+    done = owner.worker("doctor")
+    assert done.returncode == 1
+    assert "fail  membership: the cluster does not know this device any more" in done.stdout
+
+    token = (cluster.data_dir / "join-token").read_text().strip()
+    where = f"127.0.0.1:{cluster.gateway_port}"
+    back = cluster.join("phone", "--rejoin", "--data-dir", str(owner.data_dir))
+    cluster.online("phone")
+    assert cluster.api.delete("/api/v1/devices/phone").status_code == 200
+    assert back.wait() == 4
+    done = owner.worker("doctor", "--join", where, "--token", token)
+    assert "fail  membership: the device is no longer in the cluster" in done.stdout
+    assert "start it with --rejoin, --join HOST[:PORT] and --token" in done.stdout
 
 
 def test_without_its_server_a_device_stays_unless_forced(owner: Owner, tmp_path: Path) -> None:

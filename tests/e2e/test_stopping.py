@@ -3,7 +3,9 @@
 import os
 import signal
 import socket
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -64,6 +66,21 @@ def test_a_busy_server_stops_in_time_and_leaves_nothing_behind(how: signal.Signa
         for client in clients:
             client.join(WITHIN_S)
             assert not client.is_alive()
+
+
+def test_after_a_stop_the_database_is_whole_in_its_one_file(tmp_path: Path) -> None:
+    with running(tmp_path) as cluster:
+        (server,) = cluster.processes
+        task = cluster.submit()
+        cluster.ended(task)
+        log = cluster.data_dir / "retire-cluster.sqlite3-wal"
+        assert log.stat().st_size > 0
+        assert stop(server, signal.SIGINT) == 0
+        assert not log.exists() or log.stat().st_size == 0
+        copy = tmp_path / "copy.sqlite3"
+        copy.write_bytes((cluster.data_dir / "retire-cluster.sqlite3").read_bytes())
+        with closing(sqlite3.connect(copy)) as database:
+            assert database.execute("SELECT status FROM tasks_task").fetchall() == [("success",)]
 
 
 def test_the_gateway_alone_stops_as_quickly(tmp_path: Path) -> None:

@@ -290,6 +290,7 @@ def test_a_device_is_drained_tested_and_brought_back(cluster: Cluster) -> None:
 def test_a_printed_token_lets_a_device_join_and_remove_ends_it(cluster: Cluster) -> None:
     made = call(cluster, "tokens", "create", "attic", "--uses", "1", "--tag", "attic", "--expires", "1h")
     assert made.returncode == 0, made.stderr
+    assert made.stdout.startswith(" RETIRE_CLUSTER_JOIN_TOKEN="), "a blank keeps it out of a shell's history"
     token = re.search(r"rcj1_\w+", made.stdout)
     assert token, made.stdout
     agent = cluster.join("attic", token=token[0])

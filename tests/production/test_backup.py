@@ -2,12 +2,14 @@
 
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
 import uuid
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,21 @@ def test_a_restore_replaces_what_there_is_and_starts_a_new_life(
     assert now["incarnation"] != then["incarnation"]
     attempts = rows["rows/tasks.attempt.jsonl"]
     assert [row["state"] for row in attempts].count("running") == 1, "agents may come back with it"
+
+
+def test_what_a_restore_keeps_is_one_file_also_after_a_crash(backup: Path, tmp_path: Path) -> None:
+    target = Installation(tmp_path / "target")
+    assert "is kept in" not in target.run("restore", "--yes", str(backup)), "there was nothing to keep"
+    crash = "import os; from tests.factories import make_task; make_task(task_type='last'); os._exit(0)"
+    target.run("shell", "-c", crash)
+    assert (target.directory / "retire-cluster.sqlite3-wal").stat().st_size > 0
+    said = target.run("restore", "--yes", str(backup))
+    (kept,) = target.directory.glob("before-restore-*")
+    assert f"kept in {kept};" in said
+    assert "now start the cluster again" in said
+    with closing(sqlite3.connect(kept)) as database:
+        assert database.execute("SELECT count(*) FROM tasks_task WHERE task_type = 'last'").fetchone() == (1,)
+    assert not list(target.directory.glob("*-wal"))
 
 
 def broken(backup: Path, to: Path, change: dict[str, Any]) -> Path:

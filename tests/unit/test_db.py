@@ -1,9 +1,13 @@
 """The database's clock, carried on by this process's."""
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from django.db import connection
 
 from retire_cluster import db
 
@@ -31,6 +35,29 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     monkeypatch.setattr(db, "now", clocks.now)
     monkeypatch.setattr(db, "_carried", None)
     return clocks
+
+
+def test_a_log_that_others_read_and_no_file_at_all_are_left_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "is_sqlite", lambda: True)
+    file, log = tmp_path / "a name?#.sqlite3", tmp_path / "a name?#.sqlite3-wal"
+    monkeypatch.setitem(connection.settings_dict, "NAME", file)
+    db.fold_log()
+    assert not file.exists()
+
+    with closing(sqlite3.connect(file, isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.execute("CREATE TABLE t (x)")
+        with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM t").fetchall()
+            writer.execute("INSERT INTO t VALUES (1)")
+            db.fold_log()
+            assert log.stat().st_size > 0
+        db.fold_log()
+        assert log.stat().st_size == 0
+        assert writer.execute("SELECT * FROM t").fetchall() == [(1,)]
 
 
 def after(seconds: float) -> datetime:

@@ -32,6 +32,8 @@ const KINDS_BY_STATUS = new Map([
 ]);
 const MOST_BYTES = 64 * 2 ** 20; // of an answer, unpacked; a full page of output has 25 million at worst
 const LONGEST_OUTAGE_MS = 600_000; // of a wait without a deadline: a restart, an update, a machine that boots
+const CHECK_IT = "check the address, and that retire-cluster-api runs there and listens on this network";
+const TRUST_IT = "start Node with NODE_EXTRA_CA_CERTS=FILE of the authority, and use the name that the certificate is for";
 const PACE = { firstMs: 250, mostMs: 10_000 };
 
 export class Http {
@@ -289,8 +291,9 @@ export function pauseMs(failures, askedMs = 0, random = Math.random) {
 
 function broken(url, cause) {
   const codes = codesOf(cause);
-  const why = codes.join(", ") || cause?.message || String(cause);
-  const error = new ConnectionFailed(`cannot talk to ${new URL(url).origin}: ${why}`, {
+  const why = [...new Set(codes)].join(", ") || hiddenWords(cause);
+  const advice = codes.some(isOfCertificates) ? TRUST_IT : CHECK_IT;
+  const error = new ConnectionFailed(`cannot talk to ${new URL(url).origin}: ${why}; ${advice}`, {
     code: "CONNECTION_FAILED",
     cause,
   });
@@ -302,6 +305,16 @@ function broken(url, cause) {
 function codesOf(error) {
   const cause = error?.cause;
   return (cause?.errors ?? [cause]).map((one) => one?.code).filter((code) => typeof code === "string");
+}
+
+/** fetch says no more than that it failed; its cause says why, where there is one: browsers keep it to themselves. */
+function hiddenWords(error) {
+  const words = error?.message || String(error);
+  return error?.cause?.message ? `${words} (${error.cause.message})` : words;
+}
+
+function isOfCertificates(code) {
+  return code.includes("CERT") || code.includes("VERIFY");
 }
 
 function mayRepeat(error, repeatable) {

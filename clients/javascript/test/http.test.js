@@ -78,6 +78,22 @@ test("an answer that stays away is an error after the last try", async (t) => {
   assert.equal(server.requests.length, 2);
 });
 
+test("without a server the error says why, and what to check", async () => {
+  const nobody = await unusedAddress();
+  const why = async (url, settings) =>
+    client(url, { retries: 0, ...settings })
+      .types()
+      .then(assert.fail, (error) => error.message);
+  const advice = "; check the address, and that retire-cluster-api runs there and listens on this network";
+  assert.equal(await why(nobody), `cannot talk to ${nobody}: ECONNREFUSED${advice}`);
+  // A port that fetch itself forbids: there is no code.
+  assert.equal(await why("http://localhost:9"), `cannot talk to http://localhost:9: fetch failed (bad port)${advice}`);
+  const distrustful = async () => {
+    throw new TypeError("fetch failed", { cause: { code: "DEPTH_ZERO_SELF_SIGNED_CERT" } });
+  };
+  assert.match(await why(nobody, { fetch: distrustful }), /: DEPTH_ZERO_SELF_SIGNED_CERT; .*NODE_EXTRA_CA_CERTS/);
+});
+
 test("an answer that takes too long is a Timeout", async (t) => {
   const server = await scripted(t, () => {});
   await assert.rejects(client(server.url, { retries: 0, timeoutMs: 50 }).types(), sdk.Timeout);

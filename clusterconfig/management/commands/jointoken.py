@@ -53,8 +53,9 @@ class Command(BaseCommand):
         )
         shown = joining.as_device_needs_it(text)
         self.stdout.write(shown)
+        # By the blank before the line most shells keep it out of their history.
         self.stderr.write(
-            f"token {row.pk} of {row.name!r}: shown only now. On a device:\n{joining.command(shown)}"
+            f"token {row.pk} of {row.name!r}: shown only now. On a device:\n {joining.command(shown)}"
         )
 
     def _list(self, options: dict[str, Any]) -> None:

@@ -162,9 +162,23 @@ def settings(facts: Facts) -> Finding | None:
     return fail(facts.settings_problem, "give the flags the agent runs with, at least --join HOST[:PORT]")
 
 
+_REJOIN = (
+    "to have it back, start it with --rejoin, --join HOST[:PORT] and --token; to be done with it, --leave"
+)
+
+
 def membership(facts: Facts) -> Finding:
+    told = {item.knows_device for item in facts.gateways}
+    if facts.has_joined and True in told:
+        return ok("the device has joined, and the cluster knows it")
+    if facts.has_joined and False in told:
+        return fail("the cluster does not know this device any more: an operator removed it", _REJOIN)
     if facts.has_joined:
-        return ok("the device has joined")
+        return ok(
+            "the device has a secret of its own; whether the cluster still knows it, the next connection tells"
+        )
+    if facts.was_member:
+        return fail("the device is no longer in the cluster: an operator removed it", _REJOIN)
     return warn("the device has not joined a cluster", "start it with --join and --token")
 
 
@@ -262,6 +276,12 @@ def keeper(facts: Facts) -> Finding | None:
     if not facts.keepers:
         return warn("nothing starts the agent again after a reboot", facts.keep_command)
     for item in facts.keepers:
+        if item.trouble is not None and facts.agent is not None:
+            return warn(
+                f"the agent that runs (process {facts.agent}) was started by hand; {item.kind} keeps it, "
+                f"but {item.trouble}",
+                f"to have it kept now, stop that agent, then {facts.keep_command}",
+            )
         if item.trouble is not None:
             return fail(f"{item.kind} keeps it, but {item.trouble}", f"repair it, then {facts.keep_command}")
     return ok(f"{facts.keepers[0].kind} keeps it running")

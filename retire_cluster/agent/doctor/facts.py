@@ -15,6 +15,7 @@ class Gateway:
     words: str = ""  # what that step, or else the last one, said
     families: frozenset[int] = frozenset()  # of its addresses: 4, 6
     clock_ahead_s: float | None = None  # of the gateway's clock before ours
+    knows_device: bool | None = None  # by the secret it has
     clock_within_s: float = 0.0  # how far off that may be: half the round trip, and the answer's resolution
 
 
@@ -41,7 +42,8 @@ class Facts:
     processes: int | None = None
     address_space_mb: int | None = None
     settings_problem: str | None = None  # why the settings cannot be used
-    has_joined: bool = True
+    has_joined: bool = True  # it has a secret
+    was_member: bool = False  # it had one before
     gateways: tuple[Gateway, ...] = ()
     own_families: frozenset[int] = frozenset({4, 6})  # of the networks this device is on
     handlers_problem: str | None = None

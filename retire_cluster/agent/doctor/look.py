@@ -15,13 +15,16 @@ from retire_cluster.agent.doctor.facts import Facts, Gateway, Keeping
 from retire_cluster.agent.errors import ConfigError
 from retire_cluster.agent.execution import custom
 from retire_cluster.agent.host import MEGABYTE, Unknown, run
+from retire_cluster.agent.identity import Identity
+from retire_cluster.agent.keeping import settings as remembered
 from retire_cluster.agent.keeping.keepers import Keeper, Systemd, installed
 from retire_cluster.agent.life import Device
 from retire_cluster.agent.metrics import Sampler, boot_clock
 from retire_cluster.agent.policy import Pause, judge
 from retire_cluster.agent.power import TERMUX_TOOL
 from retire_cluster.agent.probe import platform_of, storage_mb
-from retire_cluster.agent.waycheck import Step, walk
+from retire_cluster.agent.repin import is_known
+from retire_cluster.agent.waycheck import TIMEOUT_S, Step, walk
 
 # Documentation addresses: a connected UDP socket sends nothing, but needs a route.
 _ROUTES = {4: (socket.AF_INET, "192.0.2.1"), 6: (socket.AF_INET6, "2001:db8::1")}
@@ -38,6 +41,7 @@ async def look(device: Device, config: AgentConfig | None, problem: str | None) 
         is_root=hasattr(os, "geteuid") and os.geteuid() == 0,
         settings_problem=problem,
         has_joined=device.has_joined(),
+        was_member=bool(remembered.load(device.state_dir)),  # stored at joining
         gateways=await _gateways(device, config),
         own_families=frozenset(version for version, route in _ROUTES.items() if _has_route(*route)),
         handlers_problem=await _handlers_problem(config),
@@ -142,17 +146,22 @@ async def _gateways(device: Device, config: AgentConfig | None) -> tuple[Gateway
     trust = Trust() if token is None else Trust.of_token(token)
     if trust == Trust() and identity is not None:
         trust = identity.trust
-    return tuple([await _gateway(address, trust, config.ca_file) for address in config.join])
+    return tuple([await _gateway(address, trust, config.ca_file, identity) for address in config.join])
 
 
-async def _gateway(address: Address, trust: Trust, ca_file: str | None) -> Gateway:
+async def _gateway(address: Address, trust: Trust, ca_file: str | None, identity: Identity | None) -> Gateway:
     steps: list[Step] = []
     clear = await walk(address, trust, ca_file, steps.append)
     last = steps[-1]
-    ahead, within = None, 0.0
+    ahead, within, knows = None, 0.0, None
     if clear:
         is_plain = any(step.name == "link" and step.words.startswith("plain") for step in steps)
         ahead, within = await asyncio.to_thread(clock_ahead, address, tls=not is_plain)
+        if identity is not None and identity.secret is not None:
+            own = is_plain or ca_file is None
+            knows = await is_known(
+                address, identity.device_id, identity.secret, TIMEOUT_S, tls=not is_plain, own_certificate=own
+            )
     return Gateway(
         str(address),
         is_clear=clear,
@@ -161,6 +170,7 @@ async def _gateway(address: Address, trust: Trust, ca_file: str | None) -> Gatew
         families=await _families_of(address) if steps[0].passed else frozenset(),
         clock_ahead_s=ahead,
         clock_within_s=within,
+        knows_device=knows,
     )
 
 

@@ -177,7 +177,7 @@ class _Loop:
     def trouble(self) -> str | None:
         if not self._place.script.exists():
             return f"{self._place.script} is missing"
-        return None if self._running() else "it does not run: it starts at the next boot"
+        return None if self._running() else "its loop does not run; it starts at the next boot"
 
     def remove_loop(self) -> list[str]:
         self.stop()

@@ -35,12 +35,16 @@ class Command(BaseCommand):
         if not options["yes"] and not self._agreed():
             raise CommandError("nothing was changed")
         try:
-            counts = self._restore(file, force=options["force"])
+            done = self._restore(file, force=options["force"])
         except (backup.BackupError, startup.StartupError, datadir.DataDirError) as error:
             raise CommandError(str(error)) from None
-        self.stdout.write(
-            f"restored {sum(counts.values())} rows, {counts.get('tasks.task', 0)} of them tasks"
-        )
+        rows, tasks = sum(done.counts.values()), done.counts.get("tasks.task", 0)
+        self.stdout.write(f"restored {rows} rows, {tasks} of them tasks")
+        if done.kept is not None:
+            self.stdout.write(
+                f"the database of before is kept in {done.kept}; delete it when you need it no more"
+            )
+        self.stdout.write("now start the cluster again; its devices come back by themselves")
 
     def _agreed(self) -> bool:
         where = settings.DATABASES["default"]["NAME"]
@@ -49,7 +53,7 @@ class Command(BaseCommand):
         except EOFError:
             raise CommandError("nobody answers here; nothing was changed. Agree to it with --yes") from None
 
-    def _restore(self, file: Path, *, force: bool) -> dict[str, int]:
+    def _restore(self, file: Path, *, force: bool) -> backup.Restored:
         directory = datadir.ensure(settings.DATA_DIR)
         with (
             startup.exclusive(directory / GATEWAY_LOCK, wait=False),

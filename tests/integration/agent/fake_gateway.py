@@ -1,17 +1,21 @@
 """A gateway of a few lines on a real socket: accepts agents, records what they say, says what the test wants."""
 
 import asyncio
+import json
 import secrets
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
-from retire_cluster.protocol import codec
+from retire_cluster.protocol import codec, pinning
 from retire_cluster.protocol.messages import (
     Assign,
     Goodbye,
@@ -51,18 +55,27 @@ class FakeGateway:
         self.interval_s = 60.0
         self.token: str | None = None  # refuse any other, if set
         self.known: dict[str, str] = {}  # device_id -> secret
+        self.removed: set[str] = set()  # device ids that come back only with `rejoin`
         self.refuse: Goodbye | None = None
         self.after_welcome: list[Message] = []  # follows in the same frame
         self.acknowledges = True
         self.answers_heartbeats = True
         self.gives_link_numbers = True
+        self.proves_as: str | None = None  # answers /node/proof with this certificate's fingerprint, if set
         self.connections: list[ServerConnection] = []
         self.received: list[Message] = []
         self.bytes_seen = 0
         self._server: Server | None = None
 
     async def start(self) -> None:
-        self._server = await serve(self._serve, "127.0.0.1", self.port, ssl=self.tls, compression=None)
+        self._server = await serve(
+            self._serve,
+            "127.0.0.1",
+            self.port,
+            ssl=self.tls,
+            compression=None,
+            process_request=self._prove,
+        )
         self.port = next(iter(self._server.sockets)).getsockname()[1]
 
     async def stop(self) -> None:
@@ -106,6 +119,16 @@ class FakeGateway:
 
     # --- the gateway's side ---------------------------------------------------------------------------------
 
+    def _prove(self, connection: ServerConnection, request: Request) -> Response | None:
+        """What /node/proof answers; every other request is a WebSocket's."""
+        path, _, query = request.path.partition("?")
+        if self.proves_as is None or path != pinning.PATH:
+            return None
+        asked = dict(parse_qsl(query))
+        key = pinning.key_of(self.known.get(asked["device_id"], secrets.token_hex()))
+        proof = pinning.proof(key, asked["device_id"], asked["nonce"], self.proves_as)
+        return connection.respond(HTTPStatus.OK, json.dumps({"proof": proof}))
+
     async def _serve(self, connection: ServerConnection) -> None:
         try:
             register = self._take(await connection.recv())[0]
@@ -128,6 +151,10 @@ class FakeGateway:
 
     def _judge(self, register: Register) -> Message:
         secret = None
+        if register.device_id in self.removed:
+            if not register.rejoin:
+                return Goodbye(code="revoked")
+            self.removed.discard(register.device_id)
         if register.secret is not None:
             if register.device_id not in self.known:
                 return Goodbye(code="unknown_device", reason="never seen")

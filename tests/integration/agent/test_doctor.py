@@ -16,6 +16,7 @@ from retire_cluster.agent.identity import Identity, IdentityStore
 from retire_cluster.agent.keeping.places import Place
 from retire_cluster.agent.life import Device
 from retire_cluster.agent.outbox import Outbox
+from retire_cluster.agent.repin import is_known
 from tests.integration.agent.conftest import Certificate
 from tests.integration.agent.fake_gateway import gateway, run
 from tests.integration.agent.harness import settings
@@ -66,6 +67,51 @@ def test_the_certificate_is_held_against_the_pin_the_device_knows(
             (found,) = (await seen(tmp_path, server.port, token=None)).gateways
             assert found.is_clear
             assert found.clock_ahead_s is not None
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_gateway_tells_whether_it_still_knows_the_device(
+    tmp_path: Path, certificate: Certificate, tls: bool
+) -> None:
+    async def scenario() -> None:
+        joined(tmp_path, pin=certificate.pin if tls else None, plain=not tls)
+        async with gateway(certificate.context if tls else None) as server:
+
+            async def told(**changes: Any) -> bool | None:
+                (found,) = (await seen(tmp_path, server.port, token=None, **changes)).gateways
+                return found.knows_device
+
+            assert await told() is None, "an older one does not tell"
+            server.proves_as = certificate.pin if tls else ""
+            assert await told() is False
+            server.known["nuc"] = "another"
+            assert await told() is False
+            server.known["nuc"] = "rcd_x"
+            assert await told() is True
+            assert server.received == [], "nothing is said to it"
+
+    run(scenario)
+
+
+def test_behind_a_proxy_that_ends_tls_only_a_proof_that_holds_counts(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    async def scenario() -> None:
+        async with gateway(certificate.context) as server:
+            address = Address("127.0.0.1", server.port)
+
+            async def told() -> bool | None:
+                return await is_known(address, "nuc", "rcd_x", 5.0, tls=True, own_certificate=False)
+
+            server.proves_as = "0" * 64
+            server.known["nuc"] = "rcd_x"
+            assert await told() is None
+            server.proves_as = ""
+            assert await told() is True
+            server.known.clear()
+            assert await told() is None
 
     run(scenario)
 

@@ -160,6 +160,24 @@ def test_revoked_while_working_it_forgets_its_secret_but_not_its_name(tmp_path: 
     run(scenario)
 
 
+def test_removed_while_it_was_off_it_rejoins_in_one_start(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with gateway() as server:
+            async with agent(tmp_path, server):
+                await server.joined()
+            server.removed.add("nuc")
+            async with agent(tmp_path, server, rejoin=True) as back:
+                last = await server.next(Register, 3)
+                assert (last.device_id, last.rejoin, last.join_token) == ("nuc", True, "a-token")
+                await until(lambda: len(server.connections) == 2, "the device to be back")
+                await server.send(Goodbye(code="revoked"))
+                assert (await back.refusal()).code is ExitCode.REVOKED, (
+                    "removed while it worked, it stays away"
+                )
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("code", ["full", "unavailable", "stopping", "protocol_error", "replaced"])
 def test_a_passing_refusal_is_tried_again(tmp_path: Path, code: str) -> None:
     async def scenario() -> None:

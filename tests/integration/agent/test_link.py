@@ -10,7 +10,7 @@ from retire_cluster.agent.errors import ExitCode
 from retire_cluster.agent.waycheck import check_way
 from retire_cluster.protocol.messages import Register
 from tests.integration.agent.conftest import Certificate
-from tests.integration.agent.fake_gateway import SECRET, gateway, run, task, until
+from tests.integration.agent.fake_gateway import SECRET, FakeGateway, gateway, run, task, until
 from tests.integration.agent.harness import agent
 
 
@@ -185,6 +185,32 @@ def test_something_else_that_answers_is_named(
             async with agent(tmp_path, join=here):
                 await until(lambda: caplog.text.count("next try") >= 2, "two tries")
         assert re.search(words, caplog.text)
+
+    run(scenario)
+
+
+def test_an_outage_is_told_try_by_try_while_pauses_grow_and_then_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+
+    def told(words: str, level: str) -> int:
+        return sum(words in record.getMessage() and record.levelname == level for record in caplog.records)
+
+    async def outage(server: FakeGateway, number: int) -> None:
+        await until(lambda: server.connections, "a connection")
+        await server.stop()
+        await until(lambda: told("trying again every", "DEBUG") >= 10 * number, "silent tries")
+        assert told("running? (trying again every 0.025 to 0.05 s)", "INFO") == number
+        await server.start()
+
+    async def scenario() -> None:
+        async with gateway() as server, agent(tmp_path, server):
+            await outage(server, 1)
+            await outage(server, 2)
+            await until(lambda: server.connections, "a connection")
+        assert told("next try in", "INFO") > 0
+        assert told("next try in", "DEBUG") == 0
 
     run(scenario)
 

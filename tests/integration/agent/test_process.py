@@ -57,6 +57,15 @@ def test_a_result_survives_kill_9(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_handlers_that_cannot_be_imported_are_one_line_and_exit_2(tmp_path: Path) -> None:
+    ended = worker("--join", "127.0.0.1:1", "--data-dir", str(tmp_path), "--handlers", "no_such_module")
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line == (
+        "retire-cluster-worker: --handlers no_such_module: ModuleNotFoundError: No module named 'no_such_module'"
+    )
+
+
 def test_a_killed_agent_leaves_nothing_running(tmp_path: Path) -> None:
     """The pipe to the shim ends with the agent, however that ends."""
 

@@ -120,6 +120,16 @@ def test_a_bad_value_names_its_flag(arguments: list[str], words: str) -> None:
         build(*join, *arguments)
 
 
+def test_a_file_of_handlers_that_is_no_python_file_is_named_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "README.md").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"--handlers: a file has to end in \.py, README\.md does not"):
+        build("--join", "a", "--handlers", "README.md")
+    assert build("--join", "a", "--handlers", "my.handlers").handlers == ("my.handlers",)
+
+
 def test_a_bad_variable_is_named() -> None:
     with pytest.raises(ConfigError, match="from RETIRE_CLUSTER_SLOTS"):
         build("--join", "a", SLOTS="x")

@@ -11,7 +11,9 @@ from retire_cluster.protocol.states import Platform
 
 OK, WARN, FAIL = Level.OK, Level.WARN, Level.FAIL
 GOOD = Gateway("nuc:8080", families=frozenset({4}), clock_ahead_s=1.0, clock_within_s=2.0)
+KNOWING, FORGETFUL = Gateway("nuc:8080", knows_device=True), Gateway("nuc:8081", knows_device=False)
 CRON = Keeping("cron")
+IDLE_CRON = Keeping("cron", trouble="its loop does not run; it starts at the next boot")
 PHONE: dict[str, Any] = {"platform": Platform.ANDROID, "termux": True, "termux_api": True}
 NOT_REACHED = Gateway("nuc:8080", is_clear=False, stopped_at="port", words="connection refused")
 OTHER_PIN = Gateway("nuc:8080", is_clear=False, stopped_at="gateway", words="is not the one the token names")
@@ -50,7 +52,10 @@ CASES: list[tuple[str, dict[str, Any], Level | None, str]] = [
     ("settings", {"settings_problem": "--join is missing"}, FAIL, "--join is missing"),
     ("settings", {}, None, ""),
     ("membership", {"has_joined": False}, WARN, "--token"),
-    ("membership", {}, OK, "has joined"),
+    ("membership", {"has_joined": False, "was_member": True}, FAIL, "start it with --rejoin"),
+    ("membership", {"gateways": (FORGETFUL,)}, FAIL, "start it with --rejoin"),
+    ("membership", {"gateways": (FORGETFUL, KNOWING)}, OK, "the cluster knows it"),
+    ("membership", {"gateways": (GOOD,)}, OK, "the next connection tells"),
     ("name", {"gateways": (NO_NAME,)}, FAIL, "cannot be resolved"),
     ("name", {"gateways": (NO_NAME, GOOD)}, WARN, "cannot be resolved"),
     ("name", {"gateways": (NOT_REACHED,)}, OK, "nuc:8080"),
@@ -76,6 +81,13 @@ CASES: list[tuple[str, dict[str, Any], Level | None, str]] = [
     ("keeper", {"has_joined": False}, None, ""),
     ("keeper", {"keepers": (CRON,)}, OK, "cron"),
     ("keeper", {"keepers": (Keeping("systemd", trouble="the unit failed"),)}, FAIL, "the unit failed"),
+    ("keeper", {"keepers": (IDLE_CRON,)}, FAIL, "does not run"),
+    (
+        "keeper",
+        {"keepers": (IDLE_CRON,), "agent": 4711},
+        WARN,
+        "stop that agent, then retire-cluster-worker keep",
+    ),
     ("lingering", {"keepers": (Keeping("systemd", lingers=False),)}, WARN, "enable-linger"),
     ("lingering", {"keepers": (Keeping("systemd", lingers=True), CRON)}, None, ""),
     ("agent", {}, WARN, "does not run"),

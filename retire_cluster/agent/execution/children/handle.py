@@ -108,7 +108,7 @@ def listed(request: dict[str, Any]) -> dict[str, Any]:
     try:
         problems = list(load(request["modules"], request["group"]))
     except BaseException as error:
-        return {"error": in_words(error), "traceback": trace(error)}
+        return {"error": in_words(error), "traceback": trace(error) or None}
     types = {name: function.__module__ for name, function in registered.items()}
     return {"types": types, "problems": problems}
 
@@ -133,7 +133,7 @@ def run(request: dict[str, Any], report: Report) -> dict[str, Any]:
     except SystemExit as error:
         return {"error": f"the handler called sys.exit({error.code!r})"}
     except BaseException as error:
-        return {"error": in_words(error), "traceback": trace(error)}
+        return {"error": in_words(error), "traceback": trace(error) or None}
 
 
 async def _finish(value: Any) -> Any:
@@ -148,13 +148,16 @@ def in_words(error: BaseException) -> str:
 
 
 def trace(error: BaseException) -> str:
-    """Without the frames of this file and of the import machinery, which would not help the handler's author."""
+    """Without the frames of this file and of the import machinery, which would not help the handler's author; empty
+    where there are no others."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename != trace.__code__.co_filename
         and not frame.filename.startswith(("<frozen importlib", importlib.__file__))
     ]
+    if not frames:
+        return ""
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames), in_words(error)]
     return "".join(lines)[-MAX_TRACE:]
 
