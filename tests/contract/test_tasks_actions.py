@@ -277,6 +277,17 @@ def test_explain_holds_every_device_against_the_task_with_its_values(api: Api, d
     assert set(failed) == {"memory", "tags", "online", "free_memory"}
 
 
+def test_what_a_device_has_not_reads_as_a_sentence(api: Api) -> None:
+    make_device("nuc", has_internet=False)
+    wanted = {"required_tags": ["disks", "shelf"], "gpu_required": True, "internet_required": True}
+
+    reason = api.post("tasks?dry_run=true", {**ECHO, "requirements": wanted}).json()["data"]["reason"]
+
+    assert "needs disks, shelf, has no tag disks or shelf" in reason
+    assert "needs a GPU, has none" in reason
+    assert "needs internet access, has none" in reason
+
+
 def test_explain_names_a_pause_as_a_check_of_its_own(api: Api) -> None:
     make_device("phone", paused_reason="temperature 81 °C, limit 75 °C")
     task = make_task()
