@@ -117,9 +117,7 @@ def _gpu(need: Requirements, device: Signature) -> Check | None:
 def _internet(need: Requirements, device: Signature) -> Check | None:
     if not need.internet_required:
         return None
-    return Check(
-        Reason.INTERNET, device.has_internet is True, "internet access", _has(device.has_internet)
-    )
+    return Check(Reason.INTERNET, device.has_internet is True, "internet access", _has(device.has_internet))
 
 
 def _has(value: bool | None) -> str:

@@ -102,6 +102,16 @@ def test_how_long_something_goes_on_grows_while_nothing_happens(
     for seconds in ("[1-9]", "[2-9]", "[3-9]"):
         expect(page.locator(".lead")).to_have_text(re.compile(rf"Running on \S+ for ({seconds}|\d\d) s$"))
     assert drawn == []
+    # What comes is seldom seen for long: a pause before a next try is a second or two.
+    page.evaluate(
+        """() => [90_000, -5_000].forEach((from_now) => {
+            const item = document.createElement("time");
+            item.dateTime = new Date(Date.now() + from_now).toISOString();
+            item.dataset.due = "";
+            document.querySelector("main").append(item);
+        })"""
+    )
+    expect(page.locator("time[data-due]")).to_have_text(["in 1 min", "in a moment"])
     visit.open(f"/tasks/{waiting}/")
     expect(page.locator(".lead")).to_contain_text(re.compile(r"^Queued for \d+ (s|min): none of the "))
     visit.open("/")
