@@ -69,7 +69,7 @@ def owner(secret: str, *, now: datetime) -> str:
     if row is None:
         raise LinkRefusedError(
             "This link was used, has expired or is not known here. "
-            "Get a new one on the server: retire-cluster-manage signinlink"
+            "Get a new one on the server: retire-cluster-manage signinlink (after make run: in .venv/bin)"
         )
     return row.username
 

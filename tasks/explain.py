@@ -1,7 +1,7 @@
-"""Why a task is not running yet, in words; from the very predicate that places it."""
+"""Why a task is not running yet, in words; from the very predicate that places it. Of others, how they stand."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -93,11 +93,15 @@ def queue_reasons(tasks: Sequence[Task]) -> dict[UUID, str]:
             waited = now - task.ready_at
             reasons[task.id] = _sentence(outlooks[task.profile_id], waited, task.avoid_device)
     for task in tasks:
-        if task.status == TaskStatus.PENDING:
-            reasons[task.id] = _backing_off(task, now)
-        elif task.status == TaskStatus.ASSIGNED:
-            reasons[task.id] = f"offered to {task.device_id}, which has not answered yet"
+        if task.status in (TaskStatus.PENDING, TaskStatus.ASSIGNED):
+            reasons[task.id] = _standing(task, now)
     return reasons
+
+
+def explain_task(task: Task) -> Explanation:
+    """Every device held against a task. The reason of one that waits for no device says how it stands instead."""
+    found = explain(profile_of(task), ready_at=task.ready_at, avoids=task.avoid_device)
+    return found if task.status == TaskStatus.QUEUED else replace(found, reason=_standing(task, db.now()))
 
 
 def explain(profile: ProfileKey, *, ready_at: datetime | None = None, avoids: str = "") -> Explanation:
@@ -269,6 +273,20 @@ def _nearest_miss(profile: ProfileKey, devices: Sequence[Candidate]) -> str:
         "the only device does not fit" if len(devices) == 1 else f"none of the {len(devices)} devices fits"
     )
     return f"{count}; nearest is {nearest.view.id}: {misses}"
+
+
+def _standing(task: Task, now: datetime) -> str:
+    """How a task stands that is not queued."""
+    status = TaskStatus(task.status)
+    if status.is_terminal:
+        return f"it has ended: {status.value}" + (f" on {task.device_id}" if task.device_id else "")
+    if status == TaskStatus.PENDING:
+        return _backing_off(task, now)
+    if status == TaskStatus.ASSIGNED:
+        return f"offered to {task.device_id}, which has not answered yet"
+    if task.cancel_requested_at is not None:
+        return f"{task.device_id} was told to stop it and has not confirmed yet"
+    return f"it runs on {task.device_id}"
 
 
 def _backing_off(task: Task, now: datetime) -> str:

@@ -134,9 +134,7 @@ class TaskViewSet(GenericViewSet[Task]):
     def explain(self, request: Request, pk: str) -> Response:
         """Every device with each check passed or failed and the values, the nearest first."""
         task = find(pk)
-        found = serializers.explanation(
-            explaining.explain(explaining.profile_of(task), ready_at=task.ready_at, avoids=task.avoid_device)
-        )
+        found = serializers.explanation(explaining.explain_task(task))
         return Response({"task_id": task.pk, "status": task.status, **found})
 
     @action(detail=True, methods=["post"], permission_classes=(needs(Scope.OPERATE),))

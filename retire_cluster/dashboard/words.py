@@ -52,6 +52,12 @@ def ago(moment: datetime, now: datetime) -> str:
     return "just now" if seconds < 5 else f"{span(seconds)} ago"
 
 
+def moment(at: datetime, now: datetime) -> str:
+    """`13:05:10 UTC`; with its day where that is not today. Neither becomes untrue while it stands there."""
+    shown = f"{at:%H:%M:%S} UTC"
+    return shown if at.date() == now.date() else f"{at:%Y-%m-%d} {shown}"
+
+
 def counted(count: int, noun: str, plural: str = "") -> str:
     """`1 device`, `3 devices`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {plural or noun + 's'}"
@@ -108,7 +114,16 @@ def _changed(data: Mapping[str, Any]) -> str:
         return f"{name} is back in service"
     if data.get("paused_reason"):
         return f"{name} is paused: {data['paused_reason']}"
-    return f"{name} takes tasks again" if "paused_reason" in data else f"{name} changed"
+    if "paused_reason" in data:
+        return f"{name} takes tasks again"
+    if data.get("verified"):
+        return f"{name} has stored its own secret"
+    if data.get("draining") is False:
+        return f"{name} is no longer drained, and stays cordoned"
+    if "cordon_reason" in data:
+        return f"{name} stays out of service: {data['cordon_reason'] or 'no reason given'}"
+    # Of a drain's deadline the event tells only that there is another.
+    return f"{name} is drained until another time" if data.keys() == {"device_id"} else f"{name} changed"
 
 
 _SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {

@@ -104,9 +104,14 @@ class Output:
 
     def __init__(self) -> None:
         self._coloured: set[TextIO] = set()
+        self._attempt = 0  # that printed last
 
     def pass_on(self, chunk: OutputChunk) -> None:
         stream = sys.stderr if chunk.stream == "stderr" else sys.stdout
+        if self._attempt not in (0, chunk.attempt):
+            self.end_colours()
+            shown.note(f"[attempt {chunk.attempt} begins here]")
+        self._attempt = chunk.attempt
         if chunk.left_out:
             self.end_colours()
             shown.note(f"[{chunk.left_out} characters of output are missing here]")

@@ -102,13 +102,13 @@ def _tags(need: Requirements, device: Signature) -> Check | None:
     if not need.required_tags:
         return None
     missing = sorted(set(need.required_tags) - device.tags)
-    found = f"lacks {', '.join(missing)}" if missing else ", ".join(sorted(device.tags))
+    found = f"no tag {' or '.join(missing)}" if missing else ", ".join(sorted(device.tags))
     return Check(Reason.TAGS, not missing, ", ".join(sorted(need.required_tags)), found)
 
 
 def _gpu(need: Requirements, device: Signature) -> Check | None:
     return (
-        Check(Reason.GPU, device.has_gpu is True, "a GPU", _yes_no(device.has_gpu))
+        Check(Reason.GPU, device.has_gpu is True, "a GPU", _has(device.has_gpu))
         if need.gpu_required
         else None
     )
@@ -117,13 +117,11 @@ def _gpu(need: Requirements, device: Signature) -> Check | None:
 def _internet(need: Requirements, device: Signature) -> Check | None:
     if not need.internet_required:
         return None
-    return Check(
-        Reason.INTERNET, device.has_internet is True, "internet access", _yes_no(device.has_internet)
-    )
+    return Check(Reason.INTERNET, device.has_internet is True, "internet access", _has(device.has_internet))
 
 
-def _yes_no(value: bool | None) -> str:
-    return {True: "yes", False: "no", None: "unknown"}[value]
+def _has(value: bool | None) -> str:
+    return {True: "yes", False: "none", None: "unknown"}[value]  # after "needs a GPU, has"
 
 
 _CHECKERS: tuple[Callable[[Requirements, Signature], Check | None], ...] = (

@@ -89,6 +89,61 @@ def test_a_running_task_is_cancelled(visit: Visit, cluster: Cluster) -> None:
     expect(page.locator(".lead")).to_contain_text("Cancelled", timeout=SLOW)
 
 
+def test_how_long_something_goes_on_grows_while_nothing_happens(
+    browser: Browser, visit: Visit, cluster: Cluster
+) -> None:
+    running = cluster.submit("sleep", {"duration": 600})
+    waiting = cluster.submit("echo", requirements={"required_tags": ["nowhere"]})
+    until(lambda: cluster.get(f"tasks/{running}")["status"] == "running", "the task to run")
+    page = visit.open(f"/tasks/{running}/")
+    drawn: list[str] = []
+    page.on("request", lambda made: drawn.append(made.url) if "x-live" in made.headers else None)
+
+    for seconds in ("[1-9]", "[2-9]", "[3-9]"):
+        expect(page.locator(".lead")).to_have_text(re.compile(rf"Running on \S+ for ({seconds}|\d\d) s$"))
+    assert drawn == []
+    # What comes is seldom seen for long: a pause before a next try is a second or two.
+    page.evaluate(
+        """() => [90_000, -5_000].forEach((from_now) => {
+            const item = document.createElement("time");
+            item.dateTime = new Date(Date.now() + from_now).toISOString();
+            item.dataset.due = "";
+            document.querySelector("main").append(item);
+        })"""
+    )
+    expect(page.locator("time[data-due]")).to_have_text(["in 1 min", "in a moment"])
+    visit.open(f"/tasks/{waiting}/")
+    expect(page.locator(".lead")).to_contain_text(re.compile(r"^Queued for \d+ (s|min): none of the "))
+    visit.open("/")
+    expect(page.locator("#stats")).to_contain_text(re.compile(r"the oldest for \d+ (s|min)"))
+    context = browser.new_context(java_script_enabled=False)
+    plain = context.new_page()
+    plain.goto(f"{visit.origin}/tasks/{running}/")
+    expect(plain.locator(".lead")).to_have_text(
+        re.compile(r"Running on \S+ since [\d -]*\d\d:\d\d:\d\d UTC$")
+    )
+    context.close()
+    key = {"X-API-Key": (cluster.data_dir / "api-key").read_text().strip()}
+    for task in (running, waiting):
+        cluster.api.post(f"/api/v1/tasks/{task}/cancel", headers=key, json={}).raise_for_status()
+
+
+def test_another_attempt_is_marked_in_the_output_as_it_comes(visit: Visit, cluster: Cluster) -> None:
+    page = submit(visit, "printf 'tick 7'; exit 1")
+    cluster.ended(task_id(page))
+    expect(page.locator("#output")).to_have_text("tick 7", timeout=SLOW)
+    page.get_by_role("button", name="Retry").click()
+    again = re.compile("tick 7Attempt 2tick 7$")
+
+    expect(page.locator("#output")).to_have_text(again, timeout=SLOW)
+    expect(page.locator("#output .attempt")).to_have_count(1)
+    assert page.locator("#output").inner_text() == "tick 7\nAttempt 2\ntick 7"
+    picture(page, "task-attempts")
+    page.reload()
+    expect(page.locator("#output")).to_have_text(again)
+    expect(page.locator("#output .attempt")).to_have_count(1)
+
+
 def test_several_tasks_are_cancelled_from_the_list(visit: Visit, cluster: Cluster) -> None:
     made = [
         cluster.submit("sleep", {"duration": 1}, requirements={"required_tags": ["nowhere"]})
@@ -345,13 +400,45 @@ def test_without_scripts_every_page_reads(browser: Browser, cluster: Cluster) ->
     context.close()
 
 
+@pytest.mark.parametrize("scripts", [True, False])
+def test_what_is_chosen_of_a_long_row_is_seen_on_a_phone(
+    browser: Browser, cluster: Cluster, scripts: bool
+) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 800}, java_script_enabled=scripts)
+    page = context.new_page()
+    for path in ("/submit/?task_type=command", "/tasks/?status=timeout"):
+        page.goto(f"http://127.0.0.1:{cluster.port}{path}")
+        chosen = page.locator(".chips [aria-current]")
+        expect(chosen).to_be_in_viewport(ratio=1)
+        assert page.evaluate("scrollY") == 0
+    if (
+        scripts
+    ):  # the row of the list is drawn anew when something happens; who reads further down stays there
+        expect(page.locator("#live")).to_have_text("Live")
+        page.evaluate("document.querySelector('#chips').dataset.old = '1'")
+        cluster.ended(cluster.submit("echo"))
+        expect(page.locator("#chips[data-old]")).to_have_count(0, timeout=SLOW)
+        expect(chosen).to_be_in_viewport(ratio=1)
+    context.close()
+
+
+def test_whoever_signs_in_on_a_phone_finds_the_head_in_order(browser: Browser, cluster: Cluster) -> None:
+    with visiting(browser, cluster, 390) as visit:
+        for path in ("/sign-in/", "/tasks/"):
+            box = visit.open(path).locator(".top .add").bounding_box()
+            assert box is not None
+            assert box["x"] + box["width"] == pytest.approx(390 - 14, abs=2), path
+            picture(visit.page, f"head-{path.strip('/')}")
+        visit.was_clean()
+
+
 # --- how it looks ---------------------------------------------------------------------------------------------
 
 
 def places(cluster: Cluster) -> dict[str, str]:
     """Every page, by the name of its picture; made once."""
     tasks = cluster.get("tasks?page_size=100")
-    if not any(task["status"] == "failed" for task in tasks):
+    if not {"failed", "queued", "running"} <= {task["status"] for task in tasks}:
         cluster.ended(cluster.submit("command", {"command": "echo hello; echo oops >&2; exit 3"}))
         cluster.submit("echo", requirements={"gpu_required": True})
         cluster.submit("sleep", {"duration": 600}, requirements={"required_tags": ["shelf"]})

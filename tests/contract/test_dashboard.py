@@ -22,6 +22,7 @@ from clusterconfig.models import ApiKey, AuditEntry, ConfigChange, JoinToken
 from devices import pings
 from devices.models import Device, Ping
 from retire_cluster import __version__, db
+from retire_cluster.dashboard import words
 from retire_cluster.events import outbox
 from retire_cluster.protocol.tasktypes import BUILTIN_TYPES
 from tasks import history, statistics
@@ -32,6 +33,7 @@ from tests.hostile import HOSTILE, said_everywhere
 pytestmark = pytest.mark.django_db
 
 NOWHERE = uuid.UUID(int=0)
+STARTS = "1 device fits with room: it starts in a moment"
 
 
 @pytest.fixture(autouse=True)
@@ -618,11 +620,51 @@ def test_keys_are_made_shown_once_and_revoked(staff: Client) -> None:
     assert "This field is required" in wrong.content.decode()
 
 
+def test_a_token_says_what_it_does(staff: Client) -> None:
+    plain, narrow = tokens.Preset(), tokens.Preset("storage", ("disks",), ("echo", "sleep"), 1)
+    tokens.create("plain", now=timezone.now(), preset=plain)
+    tokens.create("narrow", now=timezone.now(), preset=narrow, max_uses=1)
+
+    does = re.findall(r'<td data-label="What it does">(.*?)</td>', html(staff, "/settings/"))
+
+    assert does == [
+        "lets a device join as storage, tagged disks, for echo, sleep only, with 1 slot at most",
+        "lets devices join",
+    ]
+
+
 def test_tokens_are_revoked(staff: Client) -> None:
     _, token = tokens.create("x", now=timezone.now())
 
     assert "admits no device any more" in said(press(staff, f"/settings/tokens/{token.pk}/revoke/"))
     assert "no such token" in said(press(staff, "/settings/tokens/nothing/revoke/"))
+
+
+# --- activity ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("facts", "said_of_it"),
+    [
+        ({"verified": True}, "nuc has stored its own secret"),
+        ({"cordoned": True, "cordon_reason": "dusty"}, "nuc was cordoned: dusty"),
+        ({"cordon_reason": "new disk"}, "nuc stays out of service: new disk"),
+        ({"cordon_reason": "new disk", "draining": True}, "nuc is drained: new disk"),
+        ({"draining": False}, "nuc is no longer drained, and stays cordoned"),
+        ({"cordoned": False, "cordon_reason": "", "draining": False}, "nuc is back in service"),
+        ({}, "nuc is drained until another time"),
+        ({"paused_reason": None}, "nuc takes tasks again"),
+        ({"of_a_later_version": 1}, "nuc changed"),
+    ],
+)
+def test_what_changed_about_a_device_is_said(facts: dict[str, Any], said_of_it: str) -> None:
+    event = {
+        "type": "device.changed",
+        "timestamp": START.isoformat(),
+        "data": {"device_id": "nuc", **facts},
+    }
+
+    assert words.tale(json.dumps(event)).text == said_of_it
 
 
 # --- one task -------------------------------------------------------------------------------------------------
@@ -631,24 +673,29 @@ def test_tokens_are_revoked(staff: Client) -> None:
 def lead(client: Client, task: Task) -> str:
     found = re.search(r'<p class="lead" role="status">(.*?)</p>', html(client, f"/tasks/{task.pk}/"))
     assert found
-    return unescape(found[1])
+    return unescape(re.sub("<[^>]+>", "", found[1]))
 
 
-def test_a_task_stands_in_one_sentence() -> None:
+def test_a_task_stands_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     device = make_device("nuc")
     now = db.now()
+    monkeypatch.setattr(db, "now", lambda: now)  # no midnight in between
     client = visitor()
 
-    assert lead(client, make_task(ready_at=now)).startswith("Queued for")
+    assert lead(client, make_task(ready_at=now)) == f"Queued since {now:%H:%M:%S} UTC: {STARTS}"
+    later = make_task(status="pending", ready_at=now + timedelta(seconds=9), failures=1, max_retries=3)
+    again = f"{now + timedelta(seconds=9):%H:%M:%S} UTC"
+    assert lead(client, later).endswith(f"{again}: try 2 of 4")
     assert lead(client, make_task(status="assigned", device_id="nuc")).startswith("Assigned: offered to nuc")
     running = make_task(
         status="running",
         device_id="nuc",
-        started_at=now - timedelta(minutes=3),
+        started_at=now - timedelta(days=3),
         progress=40,
         progress_message="half",
     )
-    assert lead(client, running) == "Running on nuc for 3 min, 40 %: half"
+    began = f"{now - timedelta(days=3):%Y-%m-%d %H:%M:%S} UTC"
+    assert lead(client, running) == f"Running on nuc since {began}, 40 %: half"
     assert lead(client, make_finished_task(device, execution_s=1.23)) == "Succeeded on nuc after 1.2 s"
     failed = make_finished_task(device, status="failed", error_message="no such file\nat all")
     assert lead(client, failed) == "Failed on nuc after 0.05 s: no such file"
@@ -656,6 +703,63 @@ def test_a_task_stands_in_one_sentence() -> None:
     assert lead(client, cancelled) == "Cancelled by user:ann"
     asked = make_task(status="running", device_id="nuc", cancel_requested_at=now)
     assert lead(client, asked).startswith("Being cancelled: nuc")
+
+
+def test_what_goes_on_is_a_time_that_the_page_can_have_grow() -> None:
+    now = db.now()
+    client = visitor()
+    make_device("nuc")
+    queued = html(client, f"/tasks/{make_task(ready_at=now).pk}/")
+    running = make_task(status="running", device_id="nuc", started_at=now)
+    pending = make_task(status="pending", ready_at=now + timedelta(minutes=1))
+
+    iso = now.isoformat(timespec="seconds")
+    assert re.search(
+        rf'Queued <span aria-live="off"><time datetime="{re.escape(iso)}"[^>]* data-since>', queued
+    )
+    assert " data-since>" in html(client, f"/tasks/{running.pk}/")
+    assert " data-due>" in html(client, f"/tasks/{pending.pk}/")
+    assert re.search(r"the oldest <time [^>]* data-since>since", html(client, "/"))
+
+
+def test_where_a_task_can_run_says_where_it_does(staff: Client) -> None:
+    def where(task: Task) -> str:
+        found = re.search(r'id="explain".*?</section>', html(staff, f"/tasks/{task.pk}/"), re.DOTALL)
+        assert found
+        return re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", found[0]))
+
+    make_device("nuc")
+    make_device("pi")
+
+    assert "fit, 2 could take it now. 2 devices fit with room" in where(make_task())
+    running = where(make_task(status="running", device_id="nuc"))
+    assert "nuc runs it. 2 of 2 devices fit, 2 could take another like it now." in running
+    assert "starts in a moment" not in running
+    assert running.count("runs it") == 2  # once more in its row
+    assert "pi has the offer." in where(make_task(status="assigned", device_id="pi"))
+    assert "perhaps held" not in where(make_task(status="pending"))
+
+
+def test_another_attempt_is_marked_in_what_was_printed() -> None:
+    def page(*attempts: int) -> str:
+        task = make_task()
+        for number, attempt in enumerate(attempts):
+            OutputChunk.objects.create(
+                task=task,
+                offset=number,
+                attempt=attempt,
+                number=number,
+                stream="stdout",
+                text=str(number),
+                at=START,
+            )
+        found = re.search(r'<pre class="output".*?</pre>', html(visitor(), f"/tasks/{task.pk}/"), re.DOTALL)
+        assert found
+        return re.sub("<[^>]+>", "|", found[0]).replace("||", "|").strip("|")
+
+    assert page(1, 1) == "0|1"
+    assert page(1, 1, 2, 2, 4) == "0|1|Attempt 2|2|3|Attempt 4|4"
+    assert page(2, 2) == "Attempt 2|0|1"
 
 
 def test_secrets_of_a_payload_are_for_those_who_may_run_it() -> None:

@@ -97,6 +97,15 @@ def test_the_first_link_makes_the_first_administrator_and_works_once(
     assert "was used, has expired or is not known here" in again.content.decode()
 
 
+def test_whoever_has_no_link_reads_how_to_get_one(browser: Client, ann: User) -> None:
+    page = browser.get(SIGN_IN).content.decode()
+    assert "printed a link that signs you in once" in page
+    browser.force_login(ann)
+    for text in (page, browser.get("/account/").content.decode()):
+        assert "<code>retire-cluster-manage signinlink" in text
+        assert "after <code>make run</code> it is in <code>.venv/bin</code>" in text
+
+
 def test_a_look_at_the_link_uses_nothing_up(browser: Client) -> None:
     secret = link()
     for _ in range(2):

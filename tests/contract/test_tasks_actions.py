@@ -16,7 +16,7 @@ from retire_cluster.protocol.states import Priority, TaskStatus
 from tasks import profiles, statistics
 from tasks.models import IdempotencyKey, Task
 from tests.contract.conftest import Api
-from tests.factories import make_attempt, make_device, make_finished_task, make_task
+from tests.factories import START, make_attempt, make_device, make_finished_task, make_task
 
 pytestmark = pytest.mark.django_db
 ECHO = {"task_type": "echo", "payload": {"message": "Hello"}}
@@ -277,6 +277,17 @@ def test_explain_holds_every_device_against_the_task_with_its_values(api: Api, d
     assert set(failed) == {"memory", "tags", "online", "free_memory"}
 
 
+def test_what_a_device_has_not_reads_as_a_sentence(api: Api) -> None:
+    make_device("nuc", has_internet=False)
+    wanted = {"required_tags": ["disks", "shelf"], "gpu_required": True, "internet_required": True}
+
+    reason = api.post("tasks?dry_run=true", {**ECHO, "requirements": wanted}).json()["data"]["reason"]
+
+    assert "needs disks, shelf, has no tag disks or shelf" in reason
+    assert "needs a GPU, has none" in reason
+    assert "needs internet access, has none" in reason
+
+
 def test_explain_names_a_pause_as_a_check_of_its_own(api: Api) -> None:
     make_device("phone", paused_reason="temperature 81 °C, limit 75 °C")
     task = make_task()
@@ -311,6 +322,31 @@ def test_a_fleet_out_of_service_is_explained_in_one_sentence(api: Api) -> None:
     Task.objects.update(ready_at=timezone.now())
     assert reason() == "1 device fits with room: it starts in a moment"
     assert api.data(f"tasks/{task.pk}/explain")["reason"] == reason()
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"status": "pending", "failures": 1, "max_retries": 3}, "waits 0 s before try 2 of 4"),
+        ({"status": "assigned", "device_id": "nuc"}, "offered to nuc, which has not answered yet"),
+        ({"status": "running", "device_id": "nuc"}, "it runs on nuc"),
+        (
+            {"status": "running", "device_id": "nuc", "cancel_requested_at": START},
+            "nuc was told to stop it and has not confirmed yet",
+        ),
+        ({"status": "success", "device_id": "nuc"}, "it has ended: success on nuc"),
+        ({"status": "cancelled"}, "it has ended: cancelled"),
+    ],
+)
+def test_of_a_task_that_waits_for_no_device_explain_says_how_it_stands(
+    api: Api, fields: dict[str, Any], reason: str
+) -> None:
+    make_device("nuc")
+
+    data = api.data(f"tasks/{make_task(**fields).pk}/explain")
+
+    assert data["reason"] == reason
+    assert [device["device_id"] for device in data["devices"]] == ["nuc"]
 
 
 def test_a_task_that_waits_for_another_device_than_the_one_that_lost_it_says_so(api: Api) -> None:

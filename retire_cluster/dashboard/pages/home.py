@@ -39,7 +39,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         request,
         "dashboard/overview.html",
         parts=PARTS,
-        stats=_stats(cards, now),
+        stats=_stats(cards),
         notes=notes[: attention.SHOWN],
         more_notes=max(0, len(notes) - attention.SHOWN),
         note_count=len(notes),
@@ -68,7 +68,7 @@ def _interesting(cards: list[Card]) -> list[Card]:
     return sorted(cards, key=lambda card: (0 if card.reserved_slots else order[card.state], card.device.pk))
 
 
-def _stats(cards: list[Card], now: datetime) -> dict[str, Any]:
+def _stats(cards: list[Card]) -> dict[str, Any]:
     online = [card for card in cards if card.device.online]
     serving = [card for card in online if card.state == "online"]
     by_status = statistics.queue_stats()["by_status"]
@@ -86,7 +86,7 @@ def _stats(cards: list[Card], now: datetime) -> dict[str, Any]:
         "slots": sum(card.device.slots for card in online),
         "busy_slots": sum(card.reserved_slots for card in online),
         "waiting": waiting,
-        "oldest_s": (now - first).total_seconds() if first else None,
+        "oldest": first,
         "success_rate": performance["success_rate"],
         "ended_last_hour": performance["tasks_per_hour"],
         "free_slots": sum(max(0, card.device.slots - card.reserved_slots) for card in serving),

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -50,15 +51,17 @@ def task(request: HttpRequest, task_id: UUID) -> HttpResponse:
         task_id=str(row.pk),
         task=row,
         status=200,
-        sentence=sentence(row, deciding, reason, now),
+        sentence=sentence(row, deciding, reason),
         is_terminal=status.is_terminal,
         can_retry=status.can_retry,
         can_cancel=not status.is_terminal and row.cancel_requested_at is None,
         attempts=_timeline(row, attempts, now),
         printed=beginning,
+        last_attempt=beginning.chunks[-1].attempt if beginning.chunks else "",
         result=_result(deciding),
         payload=payload,
-        waits=status in (TaskStatus.QUEUED, TaskStatus.PENDING),
+        waits=status == TaskStatus.QUEUED,
+        there=_there(row),
         found=None if status.is_terminal else _explained(row),
         may_retry=_may_retry(request, row),
         curl=curl(request, row, payload) if len(payload) <= MAX_COPIED else "",
@@ -87,29 +90,41 @@ def _find(task_id: UUID) -> Task:
     return row
 
 
-def sentence(row: Task, deciding: Attempt | None, reason: str, now: datetime) -> str:
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """How a task stands: words, perhaps the moment since when or at which, and the rest.
+
+    A moment, not a duration: nothing draws the page again while nothing happens, and a duration must go on.
+    """
+
+    words: str
+    since: datetime | None = None
+    due: datetime | None = None
+    rest: str = ""
+
+
+def sentence(row: Task, deciding: Attempt | None, reason: str) -> Sentence:
     """How the task stands, in one sentence. Pure."""
     status = TaskStatus(row.status)
     if row.cancel_requested_at is not None and not status.is_terminal:
-        return f"Being cancelled: {row.device_id} was told to stop it and has not confirmed yet"
-    if status in (TaskStatus.QUEUED, TaskStatus.PENDING):
-        waited = max(0.0, (now - row.ready_at).total_seconds())
-        since = (
-            f"Queued for {words.span(waited)}" if status == TaskStatus.QUEUED else "Failed, to be tried again"
-        )
-        return f"{since}: {reason}"
+        told = f"Being cancelled: {row.device_id} was told to stop it"
+        return Sentence(told, since=row.cancel_requested_at, rest=" and has not confirmed yet")
+    if status == TaskStatus.QUEUED:
+        return Sentence("Queued", since=row.ready_at, rest=f": {reason}")
+    if status == TaskStatus.PENDING:
+        tries = f": try {row.failures + 1} of {row.max_retries + 1}"
+        return Sentence("Failed, to be tried again", due=row.ready_at, rest=tries)
     if status == TaskStatus.ASSIGNED:
-        return f"Assigned: {reason}"
+        return Sentence(f"Assigned: {reason}")
     if status == TaskStatus.RUNNING:
-        return _running(row, now)
-    return _ended(row, deciding)
+        return _running(row)
+    return Sentence(_ended(row, deciding))
 
 
-def _running(row: Task, now: datetime) -> str:
-    since = f" for {words.span((now - row.started_at).total_seconds())}" if row.started_at else ""
+def _running(row: Task) -> Sentence:
     progress = "" if row.progress is None else f", {row.progress:.0f} %"
     message = f": {row.progress_message}" if row.progress_message else ""
-    return f"Running on {row.device_id}{since}{progress}{message}"
+    return Sentence(f"Running on {row.device_id}", since=row.started_at, rest=f"{progress}{message}")
 
 
 def _ended(row: Task, deciding: Attempt | None) -> str:
@@ -124,6 +139,13 @@ def _ended(row: Task, deciding: Attempt | None) -> str:
     why = (deciding.error_message or deciding.reason) if deciding else ""
     word = "Timed out" if row.status == TaskStatus.TIMEOUT else "Failed"
     return f"{word}{where}{took}{tries}" + (f": {why.splitlines()[0][:300]}" if why else "")
+
+
+def _there(row: Task) -> str:
+    """What its device does with the task now, if one has it."""
+    return {TaskStatus.RUNNING: "runs it", TaskStatus.ASSIGNED: "has the offer"}.get(
+        TaskStatus(row.status), ""
+    )
 
 
 def _timeline(row: Task, attempts: list[Attempt], now: datetime) -> list[tuple[Attempt, pictures.Piece]]:
@@ -156,7 +178,7 @@ def _result(deciding: Attempt | None) -> dict[str, Any] | None:
 
 
 def _explained(row: Task) -> explain.Explanation:
-    found = explain.explain(explain.profile_of(row), ready_at=row.ready_at, avoids=row.avoid_device)
+    found = explain.explain_task(row)
     del found.devices[EXPLAINED:]
     return found
 

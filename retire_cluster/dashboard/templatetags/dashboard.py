@@ -39,6 +39,18 @@ def ago(moment: datetime | None, now: datetime) -> SafeString | str:
 
 
 @register.filter
+def since(moment: datetime | None, now: datetime) -> SafeString | str:
+    """Since when something goes on; the page's module says for how long instead, and has that grow."""
+    return "" if moment is None else _time(moment, f"since {words.moment(moment, now)}", "data-since")
+
+
+@register.filter
+def due(moment: datetime | None, now: datetime) -> SafeString | str:
+    """When something comes; the page's module says in how long instead, and counts down."""
+    return "" if moment is None else _time(moment, f"at {words.moment(moment, now)}", "data-due")
+
+
+@register.filter
 def clock(moment: datetime | None) -> SafeString | str:
     """The time of day, UTC; the page's module makes it the reader's own."""
     return "" if moment is None else _time(moment, f"{moment:%H:%M:%S}", "data-clock")

@@ -59,3 +59,14 @@ def test_each_stream_goes_where_it_belongs_and_what_is_missing_is_said(
     said = capsys.readouterr()
     assert said.out == "outmore"
     assert said.err == "err[7 characters of output are missing here]\n"
+
+
+def test_another_attempt_is_marked_beside_the_output_and_not_in_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with following.Output() as output:
+        for number in (1, 1, 2, 2, 4):
+            output.pass_on(chunk(attempt=number, text=f"of {number}\n"))
+    said = capsys.readouterr()
+    assert said.out == "of 1\nof 1\nof 2\nof 2\nof 4\n"
+    assert said.err == "[attempt 2 begins here]\n[attempt 4 begins here]\n"

@@ -11,6 +11,7 @@ const find = document.getElementById("find");
 const found = document.getElementById("found");
 
 let offset = Number(pane.dataset.offset);
+let attempt = Number(pane.dataset.attempt); // that printed last; 0 where none did
 let length = pane.textContent.length;
 let reading = false;
 let again = Boolean(pane.dataset.more);
@@ -44,6 +45,8 @@ async function read() {
 function show(data) {
   const pieces = document.createDocumentFragment();
   for (const chunk of data.chunks) {
+    if (chunk.attempt !== attempt && chunk.attempt > 1) pieces.append(piece("attempt", `Attempt ${chunk.attempt}`));
+    attempt = chunk.attempt;
     if (chunk.left_out && length) pieces.append(piece("left-out", `\n… ${chunk.left_out} characters left out …\n`));
     pieces.append(piece(chunk.stream, chunk.text));
   }

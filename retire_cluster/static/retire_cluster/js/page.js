@@ -1,4 +1,5 @@
-/* Comforts of every page: times in the reader's own zone and growing older, copying, choosing all of a list. */
+/* Comforts of every page: times in the reader's own zone and growing older, copying, choosing all of a list, rows that
+   begin at what is chosen. */
 
 /* As the server says it: see words.py. */
 function span(seconds) {
@@ -16,6 +17,18 @@ function age(moment) {
   return seconds < 5 ? "just now" : `${span(seconds)} ago`;
 }
 
+/* What goes on, and what is to come: by the second, whoever looks at it waits for it. */
+function tickWhatGoesOn(root = document) {
+  for (const item of root.querySelectorAll("time[data-since], time[data-due]")) {
+    const moment = new Date(item.dateTime);
+    const seconds = Math.floor((Date.now() - moment) / 1000);
+    const left = seconds < 0 ? `in ${span(-seconds)}` : "in a moment";
+    const text = "since" in item.dataset ? `for ${span(Math.max(0, seconds))}` : left;
+    if (item.textContent !== text) item.textContent = text;
+    item.title = moment.toLocaleString();
+  }
+}
+
 function tick(root = document) {
   for (const item of root.querySelectorAll("time[data-ago]")) {
     const moment = new Date(item.dateTime);
@@ -27,6 +40,14 @@ function tick(root = document) {
     const moment = new Date(item.dateTime);
     item.textContent = moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
     item.title = moment.toLocaleString();
+  }
+}
+
+/* A row of links that is wider than a phone begins at the chosen one; the page itself stays where it is. */
+function showChosen(root = document) {
+  for (const item of root.querySelectorAll(".top nav [aria-current], .chips [aria-current]")) {
+    const [chosen, row] = [item, item.parentElement].map((part) => part.getBoundingClientRect());
+    item.parentElement.scrollLeft += chosen.left + chosen.width / 2 - row.left - row.width / 2;
   }
 }
 
@@ -57,10 +78,21 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-document.body.addEventListener("htmx:load", (event) => tick(event.detail.elt));
+// Before a part is in place, else its times would be seen as the server wrote them for a moment.
+document.body.addEventListener("htmx:oobBeforeSwap", ({ detail: { fragment } }) => {
+  tick(fragment);
+  tickWhatGoesOn(fragment);
+});
+document.body.addEventListener("htmx:load", ({ detail: { elt } }) => {
+  tick(elt);
+  tickWhatGoesOn(elt);
+  showChosen(elt);
+});
 // Filters take a phone's whole first screen; elsewhere there is room.
 if (matchMedia("(min-width: 901px)").matches) document.querySelectorAll("details[data-wide]").forEach((item) => (item.open = true));
-document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 setInterval(tick, 10_000);
+setInterval(tickWhatGoesOn, 1_000);
 tick();
+tickWhatGoesOn();
+showChosen();
 offerCopies();
