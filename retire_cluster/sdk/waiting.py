@@ -30,6 +30,7 @@ def until_ended(calls: Calls, task_id: str, timeout: float | None) -> Task:
             return task
         if calls.clock.now() >= until:
             raise _late(task, timeout)
+        calls.spare(until - calls.clock.now())
 
 
 def result(calls: Calls, task_id: str, timeout: float) -> Result:
@@ -57,6 +58,7 @@ def _result(calls: Calls, task_id: str, until: float, timeout: float | None) -> 
             return calls.answer(_asking(task_id, "result", seconds), until=tries, patient=True).to(Result)
         except ResultNotReady:
             _rest(calls, began, seconds)
+            calls.spare(until - calls.clock.now())
         if calls.clock.now() >= until:
             task = _status(calls, task_id, 0.0, calls.clock.now() + LAST_LOOK_S)
             if not task.is_terminal:

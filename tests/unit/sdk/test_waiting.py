@@ -135,6 +135,13 @@ def test_a_server_that_does_not_wait_is_not_asked_without_pause() -> None:
     assert len(cluster.calls) <= 21
 
 
+@pytest.mark.parametrize("wait", [lambda api: api.wait("t0"), lambda api: list(api.results(["t0"]))])
+def test_nor_more_often_than_its_rate_limit_lets(wait: Callable[[RetireClusterAPI], Any]) -> None:
+    cluster = Cluster([200], polls=False, a_minute=60)
+    wait(cluster.api)
+    assert cluster.refused == 0
+
+
 def test_a_lost_connection_is_an_error_and_no_deadline() -> None:
     clock = StillClock()
 
