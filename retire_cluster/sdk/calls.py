@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from os import PathLike, fspath
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -31,7 +32,7 @@ LONGEST_OUTAGE_S = (
 OF_THE_WAY = (b"content-encoding", b"content-length", b"transfer-encoding")
 NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 FEW_CALLS_LEFT = 20  # of a rate limit
-SPARING_PAUSE_S = 3.0  # so the last 20 calls of a minute last until its first ones count no more
+SPARING_PAUSE_S = 3.0  # at most: so the last 20 calls of a minute last until its first ones count no more
 TURNED_AWAY = frozenset({429, 503})  # the server says that it did not do it
 IN_BETWEEN = frozenset({502, 504})  # a proxy says that it does not know
 # What a proxy without our envelope means.
@@ -131,6 +132,7 @@ class Calls:
         self.calls_left: int | None = (
             None  # of the server's rate limit; None: there is none, or nobody asked yet
         )
+        self._more_in_s = math.inf
         headers = {"Content-Type": "application/json", "User-Agent": f"retire-cluster-sdk/{__version__}"}
         if api_key:
             headers["X-API-Key"] = _checked_key(api_key)
@@ -153,7 +155,9 @@ class Calls:
     def spare(self, longest_s: float = math.inf) -> None:
         """Pause before one of many calls, when few are left: to be refused takes longer."""
         if self.calls_left is not None and self.calls_left < FEW_CALLS_LEFT:
-            self.clock.sleep(min(SPARING_PAUSE_S, max(0.0, longest_s)))
+            # What is left lasts until there is more.
+            pause = self._more_in_s / max(1, self.calls_left)
+            self.clock.sleep(min(pause, SPARING_PAUSE_S, max(0.0, longest_s)))
 
     def answer(self, call: Call, *, until: float | None = None, patient: bool = False) -> Answer:
         """The data of a success. Raises SdkError; tries no longer than until the clock shows `until`."""
@@ -220,8 +224,8 @@ class Calls:
             content = self._content(response)
         finally:
             response.close()
-        left = response.headers.get("X-RateLimit-Remaining", "")
-        self.calls_left = int(left) if left.isascii() and left.isdigit() and len(left) < 10 else None
+        self.calls_left = _whole(response.headers.get("X-RateLimit-Remaining", ""))
+        self._more_in_s = _more_in_s(response.headers)
         headers = [pair for pair in response.headers.raw if pair[0].lower() not in OF_THE_WAY]
         return httpx.Response(response.status_code, headers=headers, content=content, request=request)
 
@@ -354,6 +358,20 @@ def _checked_key(api_key: str) -> str:
     if not (api_key.isascii() and api_key.isprintable()):
         raise ValueError("api_key holds characters no key has; was a line break copied with it?")
     return api_key
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
+
+
+def _more_in_s(headers: httpx.Headers) -> float:
+    """Seconds until the rate limit lets one more call through, by the server's own clock; without end if untold."""
+    moment = _whole(headers.get("X-RateLimit-Reset", ""))
+    try:
+        now = parsedate_to_datetime(headers.get("Date", "")).timestamp()
+    except (ValueError, OverflowError):
+        return math.inf
+    return math.inf if moment is None else max(0.0, moment - now)
 
 
 def _text(value: Any) -> Any:

@@ -16,7 +16,9 @@ def counting(total: int, *, show: bool) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("tasks"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    # Rich would print what the program writes meanwhile above the bar: to stderr, though stdout is a pipe.
+    shared = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=shared) as bar:
         line = bar.add_task("tasks", total=total)
         yield lambda done: bar.update(line, completed=done)
 

@@ -140,9 +140,14 @@ class TaskCalls:
 
     def result(self, task: Task | str, timeout: float = 0.0) -> Result:
         """How it ended. Waits up to `timeout` seconds, then raises DeadlinePassed; 0: ResultNotReady."""
-        if timeout > 0:
-            waiting.until_ended(self._calls, id_of(task), timeout)
-        return self._calls.answer(get(_path(task, "result"))).to(Result)
+        return waiting.result(self._calls, id_of(task), timeout)
+
+    def results(self, tasks: Iterable[Task | str], timeout: float | None = None) -> Iterator[Result]:
+        """How they ended, in their order, each as soon as it is there; no faster than the rate limit lets.
+
+        Raises DeadlinePassed at the first that has not ended `timeout` seconds after the first was asked for.
+        """
+        return waiting.results(self._calls, map(id_of, tasks), timeout)
 
     def run(
         self, task_type: str, payload: Mapping[str, Any] | None = None, *, timeout: float = 300.0, **more: Any

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from retire_cluster.sdk import Client
+from retire_cluster.sdk.errors import NotFound
 from retire_cluster.sdk.models import JoinToken, Key
-from retire_cluster.terminal import shown
+from retire_cluster.terminal import advice, shown
 from retire_cluster.terminal.exits import Exit, Trouble
 
 KEY_COLUMNS = ("id", "name", "begins", "may", "active", "used", "expires", "by")
@@ -23,7 +24,11 @@ def config(client: Client, arguments: argparse.Namespace) -> int:
         return _settings(client.reset_config(), arguments)
     if arguments.section is None:
         return _settings(client.config(), arguments)
-    section = client.config_section(arguments.section)
+    try:
+        section = client.config_section(arguments.section)
+    except NotFound:
+        known = ", ".join(client.config())
+        raise Trouble(f"there is no section {arguments.section!r}; the sections are {known}") from None
     if arguments.change:
         # Only as it was read: two who change at once would undo each other.
         changes = dict(map(_assignment, arguments.change))
@@ -83,7 +88,9 @@ def create_key(client: Client, arguments: argparse.Namespace) -> int:
 
 def revoke_key(client: Client, arguments: argparse.Namespace) -> int:
     """`keys revoke ID`."""
-    return _say_keys([client.revoke_key(arguments.id, own=arguments.own)], arguments)
+    with advice.where_missing("`retire-cluster keys` lists those there are"):
+        revoked = client.revoke_key(arguments.id, own=arguments.own)
+    return _say_keys([revoked], arguments)
 
 
 def _say_keys(found: Iterable[Key], arguments: argparse.Namespace) -> int:
@@ -133,7 +140,9 @@ def create_token(client: Client, arguments: argparse.Namespace) -> int:
 
 def revoke_token(client: Client, arguments: argparse.Namespace) -> int:
     """`tokens revoke ID`: devices that joined with it stay."""
-    return _say_tokens([client.revoke_join_token(arguments.id)], arguments)
+    with advice.where_missing("`retire-cluster tokens` lists those there are"):
+        revoked = client.revoke_join_token(arguments.id)
+    return _say_tokens([revoked], arguments)
 
 
 def _say_tokens(found: Iterable[JoinToken], arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from retire_cluster import __version__
 from retire_cluster.sdk import ConnectionFailed, SdkError
-from retire_cluster.terminal import shown
+from retire_cluster.terminal import advice, shown
 from retire_cluster.terminal.exits import Exit, Trouble
 
 
@@ -38,9 +38,9 @@ def carried_out(program: str, act: Callable[[], int]) -> int:
     except Trouble as trouble:
         return _failed(program, str(trouble), trouble.code)
     except ConnectionFailed as error:
-        return _failed(program, str(error), Exit.UNREACHABLE)
+        return _failed(program, advice.said(error), Exit.UNREACHABLE)
     except SdkError as error:
-        return _failed(program, str(error), Exit.FAILED)
+        return _failed(program, advice.said(error), Exit.FAILED)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except RecursionError:

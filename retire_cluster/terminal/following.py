@@ -10,7 +10,7 @@ from typing import Self, TextIO
 from retire_cluster.sdk import Client, SdkError, Task
 from retire_cluster.sdk.errors import Conflict
 from retire_cluster.sdk.models import OutputChunk
-from retire_cluster.terminal import shown
+from retire_cluster.terminal import advice, shown
 from retire_cluster.terminal.exits import Exit, Trouble
 from retire_cluster.terminal.tasks import placed, sent
 
@@ -27,7 +27,7 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
     try:
         task = sent(client, placed(arguments, "command", payload))
     except SdkError as error:
-        raise Trouble(f"not run: {error}", Exit.NOT_RUN) from None
+        raise Trouble(f"not run: {advice.said(error)}", Exit.NOT_RUN) from None
     if arguments.detach:
         shown.as_json(task.raw) if arguments.json else shown.say(task.task_id)
         return Exit.OK
@@ -39,7 +39,8 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
             client.wait(task)
             return _code(client, task)
     except SdkError as error:
-        words = f"lost sight of it: {error}; it goes on, `retire-cluster logs -f {task.task_id}` shows it"
+        again = f"it goes on, `retire-cluster logs -f {task.task_id}` shows it"
+        words = f"lost sight of it: {advice.said(error)}; {again}"
         raise Trouble(words, Exit.NOT_RUN) from None
 
 
@@ -90,7 +91,7 @@ def _cancel(client: Client, task: Task) -> None:
     except Conflict:
         return  # it ended meanwhile
     except SdkError as error:
-        shown.note(f"whether it stopped is not known: {error}")
+        shown.note(f"whether it stopped is not known: {advice.said(error)}")
     except KeyboardInterrupt:
         shown.note(f"left without waiting; what became of it: retire-cluster tasks {task.task_id}")
     else:

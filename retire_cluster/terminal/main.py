@@ -24,6 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 server unreachable, 124 time is up; `run` exits with "
         "its command's code, 125 when it was not run, 130 when it was cancelled.",
     )
+    server.add_options(parser, with_address=True)  # before the command too; what stands behind it wins
     add_version(parser)
     commands = parser.add_subparsers(
         dest="command_name", metavar="COMMAND", required=True, parser_class=Parser
@@ -36,10 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _command(commands: "Commands", name: str, words: str, act: Act) -> Parser:
     made = commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
-    server.add_options(made)
-    made.add_argument(
-        "--api", default=argparse.SUPPRESS, metavar="ADDRESS", help="HOST[:8081] or URL of the server"
-    )
+    server.add_options(made, with_address=True)
     made.set_defaults(act=act)
     return made
 
@@ -90,7 +88,9 @@ def _add_tasks(commands: "Commands") -> None:
 
 def _add_wait(parser: Parser) -> None:
     parser.add_argument("--wait", action="store_true", help="until it has ended; print its result")
-    parser.add_argument("--wait-s", type=_seconds, metavar="S", help="but no longer than so many seconds")
+    parser.add_argument(
+        "--wait-s", type=_seconds, metavar="S", help="as --wait, but no longer than so many seconds"
+    )
 
 
 def _add_devices(commands: "Commands") -> None:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from retire_cluster import env
 from retire_cluster.datadir import location
 from retire_cluster.sdk import Client
+from retire_cluster.terminal import advice
 from retire_cluster.terminal.exits import Exit, Trouble
 
 PORT = 8081
@@ -16,9 +17,11 @@ RETRIES = 2  # about a second: a person waits for the answer
 _ANY = ("0.0.0.0", "::")  # noqa: S104 a server's own variable may say so; nothing is bound here
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, *, with_address: bool = False) -> None:
     """The flags of every command that talks to a server. What is not given is not set, see `complete`."""
     option = parser.add_argument_group("server and output").add_argument
+    if with_address:
+        option("--api", default=argparse.SUPPRESS, metavar="ADDRESS", help="HOST[:8081] or URL of the server")
     option("--api-key", default=argparse.SUPPRESS, metavar="KEY", help="the API key (RETIRE_CLUSTER_API_KEY)")
     option(
         "--ca", default=argparse.SUPPRESS, metavar="FILE", help="PEM file of an https:// server's authority"
@@ -39,7 +42,7 @@ def connect(arguments: argparse.Namespace, address: str | None, *, retries: int 
     try:
         return Client(f"{root}/api/v1", _key(arguments.api_key, root), ca=arguments.ca, retries=retries)
     except (ValueError, OSError) as error:
-        raise Trouble(str(error), Exit.USAGE) from None
+        raise Trouble(advice.of_arguments(error), Exit.USAGE) from None
 
 
 def root_of(address: str) -> str:

@@ -133,6 +133,19 @@ def as_json(value: Any) -> None:
     print(json_text(value, indent=2 if is_terminal() else None))
 
 
+def as_json_list(values: Iterable[Any]) -> None:
+    """A list whose items are printed as they come; it is whole JSON, whatever ends it."""
+    indent = 2 if is_terminal() else None
+    print("[", end="")
+    comma = ""
+    try:
+        for value in values:
+            print(f"{comma}\n{json_text(value, indent=indent)}", end="", flush=True)
+            comma = ","
+    finally:
+        print("\n]", flush=True)
+
+
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """A value as JSON that steers no terminal, and that standard output can write."""
     is_unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")

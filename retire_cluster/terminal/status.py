@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from retire_cluster.sdk import ApiError, Client, SdkError, UnexpectedAnswer
 from retire_cluster.sdk.errors import Forbidden, Unauthorized
 from retire_cluster.sdk.models import ClusterStatus, Device, Statistics, Task
-from retire_cluster.terminal import devices, server, shown, tasks
+from retire_cluster.terminal import advice, devices, server, shown, tasks
 from retire_cluster.terminal.command import Parser, add_version, carried_out
 from retire_cluster.terminal.exits import Exit
 
@@ -184,7 +184,7 @@ def _watch(client: Client, arguments: argparse.Namespace) -> None:
                 picture, trouble = look(client, arguments), ""
             except SdkError as error:
                 # The last picture stays, and says that it is old.
-                trouble = shown.cell(f"as of {time.strftime('%H:%M:%S')}: {error}", human=True)
+                trouble = shown.cell(f"as of {time.strftime('%H:%M:%S')}: {advice.said(error)}", human=True)
                 changed.set()
 
 
@@ -197,7 +197,7 @@ def _changes(client: Client) -> Iterator[threading.Event]:
     except (Unauthorized, Forbidden):
         raise
     except (ApiError, UnexpectedAnswer) as error:  # gunicorn's workers tell of no events, nor do some proxies
-        shown.note(f"not live, looked at each {LOOK_ANYWAY_S:.0f} s: {error}")
+        shown.note(f"not live, looked at each {LOOK_ANYWAY_S:.0f} s: {advice.said(error)}")
         yield changed
         return
     with events as stream:
@@ -207,7 +207,7 @@ def _changes(client: Client) -> Iterator[threading.Event]:
                 for _ in stream:
                     changed.set()
             except SdkError as error:
-                shown.note(f"not live, looked at each {LOOK_ANYWAY_S:.0f} s: {error}")
+                shown.note(f"not live, looked at each {LOOK_ANYWAY_S:.0f} s: {advice.said(error)}")
 
         threading.Thread(target=listen, name="retire-cluster-events", daemon=True).start()
         yield changed

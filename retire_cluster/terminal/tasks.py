@@ -3,14 +3,15 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from retire_cluster.sdk import ApiError, Client, DeadlinePassed, SdkError, Submission, Task
 from retire_cluster.sdk.errors import DeviceNotFound
-from retire_cluster.sdk.models import Explanation
-from retire_cluster.terminal import shown
+from retire_cluster.sdk.models import Explanation, Result
+from retire_cluster.sdk.progress import counting
+from retire_cluster.terminal import advice, shown
 from retire_cluster.terminal.exits import Exit, Trouble
 
 COLUMNS = ("task", "type", "status", "priority", "device", "created", "seconds", "progress")
@@ -76,8 +77,8 @@ def submit(client: Client, arguments: argparse.Namespace) -> int:
         found = client.dry_run(submission.task_type, submission.payload, requirements=submission.requirements)
         return _say_explanation(found, as_json=arguments.json)
     task = sent(client, submission)
-    if arguments.wait:
-        return _ended(client, arguments, [task])
+    if _waits(arguments):
+        return _ended(client, arguments, [task.task_id])
     shown.as_json(task.raw) if arguments.json else shown.say(task.task_id)
     return Exit.OK
 
@@ -94,8 +95,8 @@ def _submit_file(client: Client, arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         shown.note("some of the tasks may have been submitted: `retire-cluster tasks` tells")
         raise
-    if arguments.wait:
-        return _ended(client, arguments, tasks)
+    if _waits(arguments):
+        return _ended(client, arguments, [task.task_id for task in tasks])
     _say_submitted(tasks, as_json=arguments.json)
     return Exit.OK
 
@@ -108,29 +109,88 @@ def _say_submitted(tasks: Sequence[Task], *, as_json: bool) -> None:
             shown.say(task.task_id)
 
 
-def _ended(client: Client, arguments: argparse.Namespace, tasks: Sequence[Task]) -> int:
-    """Wait for them, with a bar on a terminal, and show their results."""
+def _waits(arguments: argparse.Namespace) -> bool:
+    return arguments.wait or arguments.wait_s is not None
+
+
+def _ended(
+    client: Client, arguments: argparse.Namespace, task_ids: Sequence[str], *, bar: bool = True
+) -> int:
+    """Show their results in their order, each as it is there."""
+    outcome = _Outcome()
+    results = _awaited(client, task_ids, arguments.wait_s, bar=bar)
     try:
-        client.wait_all(tasks, arguments.wait_s)
+        outcome.show(results, len(task_ids), as_json=arguments.json)
     except DeadlinePassed as late:
+        open_ids = _still_open(client, task_ids[outcome.shown :], late)
+        if len(task_ids) == 1:
+            raise Trouble(advice.said(late), Exit.TIMED_OUT) from None
         raise Trouble(
-            f"{len(late.open)} of {len(tasks)} tasks are not done yet: {late}", Exit.TIMED_OUT
+            f"{len(open_ids)} of {len(task_ids)} tasks have not ended after {arguments.wait_s:g} s; results are "
+            f"shown up to the first of them, {late.task.task_id}: `retire-cluster explain TASK` says where it "
+            "can run, `retire-cluster result --wait TASK` waits on",
+            Exit.TIMED_OUT,
         ) from None
     except KeyboardInterrupt:
-        shown.note(f"the {len(tasks)} tasks go on; `retire-cluster tasks` shows them")
+        going = "the task goes" if len(task_ids) == 1 else f"the {len(task_ids)} tasks go"
+        shown.note(f"{going} on; `retire-cluster tasks` shows what becomes of it")
         raise
-    return _results(client, tasks, as_json=arguments.json)
+    return outcome.code
 
 
-def _results(client: Client, tasks: Sequence[Task | str], *, as_json: bool) -> int:
-    found = [client.result(task) for task in tasks]
-    if as_json:
-        shown.as_json([item.raw for item in found] if len(found) > 1 else found[0].raw)
-    else:
-        for item in found:
-            failed = f"{item.status}: {item.error_message or ''}".rstrip(": ")
-            print(shown.json_text(item.result_data) if item.ok else shown.cell(failed, human=True))
-    return Exit.OK if all(item.ok for item in found) else Exit.FAILED
+def _still_open(client: Client, task_ids: Sequence[str], late: DeadlinePassed) -> Sequence[str]:
+    """Which of those that are not shown yet have not ended."""
+    if len(task_ids) <= 1:
+        return task_ids
+    try:
+        client.wait_all(task_ids, 0, progress=False)
+    except DeadlinePassed as found:
+        return [task.task_id for task in found.open]
+    except SdkError:
+        pass  # at least that one
+    return [late.task.task_id]
+
+
+def _awaited(client: Client, task_ids: Sequence[str], wait_s: float | None, *, bar: bool) -> Iterator[Result]:
+    """Their results, each as it is there; a bar where none of them comes between it."""
+    results = client.results(task_ids, wait_s)
+    if len(task_ids) == 1:
+        with counting(1, show=bar):
+            found = next(results)
+        yield found
+        return
+    with counting(len(task_ids), show=bar and not shown.is_terminal()) as done:
+        for number, found in enumerate(results, 1):
+            done(number)
+            yield found
+
+
+class _Outcome:
+    """Results that are shown, and the exit code they lead to."""
+
+    def __init__(self) -> None:
+        self.shown = 0
+        self.code = Exit.OK
+
+    def show(self, results: Iterable[Result], total: int, *, as_json: bool) -> None:
+        seen = map(self._noted, results)
+        if as_json and total > 1:
+            shown.as_json_list(found.raw for found in seen)
+            return
+        for found in seen:
+            if as_json:
+                shown.as_json(found.raw)
+            else:
+                failed = f"{found.status}: {found.error_message or ''}".rstrip(": ")
+                print(
+                    shown.json_text(found.result_data) if found.ok else shown.cell(failed, human=True),
+                    flush=True,
+                )
+
+    def _noted(self, found: Result) -> Result:
+        self.shown += 1
+        self.code = self.code if found.ok else Exit.FAILED
+        return found
 
 
 def _payload(text: str | None) -> dict[str, Any]:
@@ -263,12 +323,11 @@ def _device(client: Client, task: Task) -> str | None:
 
 def result(client: Client, arguments: argparse.Namespace) -> int:
     """`result TASK`: with --wait once it has ended."""
-    if arguments.wait:
-        try:
-            client.wait(arguments.task, arguments.wait_s)
-        except DeadlinePassed as late:
-            raise Trouble(str(late), Exit.TIMED_OUT) from None
-    return _results(client, [arguments.task], as_json=arguments.json)
+    if _waits(arguments):
+        return _ended(client, arguments, [arguments.task], bar=False)
+    outcome = _Outcome()
+    outcome.show([client.result(arguments.task)], 1, as_json=arguments.json)
+    return outcome.code
 
 
 def cancel(client: Client, arguments: argparse.Namespace) -> int:
@@ -288,7 +347,7 @@ def _each(arguments: argparse.Namespace, act: Callable[[str], Task]) -> int:
         try:
             done.append(act(task_id))
         except ApiError as error:
-            shown.note(f"{task_id}: {error}")
+            shown.note(f"{task_id}: {advice.said(error)}")
     if arguments.json:
         shown.as_json([task.raw for task in done])
     elif done:

@@ -152,6 +152,9 @@ def test_many_tasks_are_submitted_and_waited_for(api: RetireClusterAPI) -> None:
     assert [task.task_id for task in ended] == [task.task_id for task in tasks]
     assert {task.status for task in ended} == {"success"}
     assert api.result(tasks[1099]).result_data == {"echo": {"n": 1099}}
+    few = api.results(tasks[:3], timeout=LONG_S)
+    assert [result.result_data for result in few] == [{"echo": {"n": n}} for n in range(3)]
+    assert len(api.wait_all([task.task_id for task in tasks], timeout=LONG_S)) == len(tasks)
 
 
 def test_the_output_of_a_running_task_is_followed_to_its_end(api: RetireClusterAPI, tmp_path: Path) -> None:

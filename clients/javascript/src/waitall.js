@@ -1,4 +1,7 @@
-/** Waiting for the end of many tasks with few requests: pages of the list tell of a hundred tasks at once. */
+/**
+ * Waiting for the end of many tasks with few requests: a page of all that are open tells whether it is worth to read
+ * how the tasks have ended, a hundred at once.
+ */
 
 import { DeadlinePassed } from "./errors.js";
 import { Patience } from "./http.js";
@@ -6,8 +9,14 @@ import { Deadline, sleep, TERMINAL } from "./waiting.js";
 
 const FEW = 8; // tasks left: each is waited for by its own request
 const LONG_WAIT_S = 20;
-const SHORT_WAIT_S = 2; // between two looks at the list
-const PAUSE_MS = 1000; // so many at least, even where tasks end one after the other: rate limits count each page
+const PAGE = 100;
+// Between two looks, more each time: 60 calls a minute are the usual limit. A look is two of them; reading how all stand
+// is one for each hundred.
+const PAUSE_MS = 1000;
+const MOST_PAUSE_MS = 4000;
+const READ_PAUSE_MS = 2000; // for each page of what is read
+const ENOUGH = 10; // times as many rows as tasks: the rest is asked for one by one, so full of others' is the list
+const OPEN = ["pending", "queued", "assigned", "running"];
 
 /**
  * The tasks as they ended, in the order of their ids. Throws DeadlinePassed, and TaskNotFound for an unknown id.
@@ -34,7 +43,10 @@ export async function waitAll(client, taskIds, { timeoutMs, onProgress, signal, 
 }
 
 class Round {
-  #oldest = null; // when the oldest task seen was created
+  #oldest = null; // when the oldest task seen was created, and the newest
+  #newest = null;
+  #looks = 0;
+  #readAt = 0;
 
   constructor(client, taskIds, { deadline, onProgress, signal, patience }) {
     this.client = client;
@@ -51,28 +63,85 @@ class Round {
     await Promise.all([...this.open].map((id) => this.#ask(id, LONG_WAIT_S)));
   }
 
-  /** Wait a moment for one of them, then read the list as far back as the oldest of them. */
+  /** See whether more than a few are open; if so, wait for the newest of them for a moment. */
   async lookAtMany() {
-    const [first] = this.open;
-    await this.#ask(first, SHORT_WAIT_S);
-    const missing = new Set(this.open);
-    const filters = { created_after: this.#oldest };
-    for await (const task of this.client.tasks(filters, { signal: this.signal, patience: this.patience })) {
-      if (this.deadline.passed) {
-        return; // a long list must not outlast the wait
+    this.#looks += 1;
+    const next = performance.now() + Math.min(MOST_PAUSE_MS, PAUSE_MS * this.#looks);
+    await this.#learnWhen();
+    const { found, isAll } = await this.#stillOpen();
+    if ((isAll && found.size <= FEW) || performance.now() >= this.#readAt) {
+      await this.#read(found);
+      this.#readLater();
+    }
+    const leftMs = () => Math.min(next - performance.now(), this.deadline.leftMs);
+    if (this.open.size > FEW && leftMs() > 0) {
+      const [newest] = found.size > 0 ? found : this.open;
+      await this.#ask(newest, leftMs() / 1000);
+      await sleep(Math.max(0, leftMs()), this.signal);
+    }
+  }
+
+  /** The ids begin with the time, so the smallest and the largest tell when all were created. */
+  async #learnWhen() {
+    if (this.#oldest !== null) {
+      return;
+    }
+    const ids = [...this.open].sort();
+    for (const id of [ids[0], ids.at(-1)]) {
+      await this.#ask(id, 0);
+    }
+    this.#readLater();
+  }
+
+  #readLater() {
+    this.#readAt = performance.now() + READ_PAUSE_MS * Math.ceil(this.open.size / PAGE);
+  }
+
+  /** Which are open, newest first, and whether these are all: a page, and more only where others' tasks fill it. */
+  async #stillOpen() {
+    const found = new Set();
+    let rows = 0;
+    for await (const task of this.#list({ status: OPEN })) {
+      rows += 1;
+      if (this.open.has(task.task_id)) {
+        found.add(task.task_id);
       }
+      if ((found.size > 0 && rows >= PAGE) || rows > ENOUGH * this.open.size || this.deadline.passed) {
+        return { found, isAll: false };
+      }
+    }
+    return { found, isAll: true };
+  }
+
+  /** How they stand, but for those that are known to be open. */
+  async #read(open) {
+    const missing = new Set([...this.open].filter((id) => !open.has(id)));
+    const enough = ENOUGH * missing.size;
+    let rows = 0;
+    for await (const task of missing.size > 0 ? this.#list({}) : []) {
+      if (rows > enough || this.deadline.passed) {
+        break; // a long list must not outlast the wait
+      }
+      rows += 1;
       missing.delete(task.task_id);
       this.#note(task);
+      if (missing.size === 0) {
+        break; // before another page is asked for
+      }
     }
     for (const id of missing) {
       if (this.deadline.passed) {
         return;
       }
-      await this.#ask(id, 0); // older than those known so far: the next look reaches further back
+      await this.#ask(id, 0); // created at another time than those known so far: the next look reaches there
     }
-    if (this.open.size > FEW) {
-      await sleep(Math.min(PAUSE_MS, this.deadline.leftMs), this.signal);
-    }
+  }
+
+  #list(filters) {
+    // The second bound is not included; times have microseconds, those of JavaScript milliseconds.
+    const before = new Date(Date.parse(this.#newest) + 1).toISOString();
+    const span = { created_after: this.#oldest, created_before: before };
+    return this.client.tasks({ ...filters, ...span }, { signal: this.signal, patience: this.patience });
   }
 
   async #ask(id, seconds) {
@@ -80,6 +149,9 @@ class Round {
     const task = await this.client.settle(id, most, this.signal, this.patience);
     if (this.#oldest === null || task.created_at < this.#oldest) {
       this.#oldest = task.created_at;
+    }
+    if (this.#newest === null || task.created_at > this.#newest) {
+      this.#newest = task.created_at;
     }
     this.#note(task);
   }

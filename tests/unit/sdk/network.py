@@ -38,7 +38,7 @@ def success(
 
 
 def failure(
-    status: int, code: str, message: str = "no", headers: dict[str, str] | None = None, **details: Any
+    status: int, code: str, /, message: str = "no", headers: dict[str, str] | None = None, **details: Any
 ) -> httpx.Response:
     body = {
         "status": "error",

@@ -1,7 +1,9 @@
 """Waiting: to the end or to the deadline, with few calls, and never in a hurry."""
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import httpx
@@ -33,7 +35,8 @@ class Cluster:
     def __init__(self, ends: list[float], *, polls: bool = True, a_minute: int | None = None) -> None:
         self.clock = StillClock()
         self._began = self.clock.now()
-        self._ends = {f"t{number}": self._began + seconds for number, seconds in enumerate(ends)}
+        width = len(str(max(0, len(ends) - 1))) if len(ends) > 150 else 1
+        self._ends = {f"t{number:0{width}}": self._began + seconds for number, seconds in enumerate(ends)}
         self._polls = polls
         self._a_minute = a_minute
         self.calls: list[tuple[float, str]] = []
@@ -56,9 +59,12 @@ class Cluster:
             again = {"Retry-After": str(int(recent[0] + 60 - now) + 1)}
             return failure(429, "RATE_LIMIT_EXCEEDED", headers=again)
         self.calls.append((now, request.url.path))
-        left = (
-            {} if self._a_minute is None else {"X-RateLimit-Remaining": str(self._a_minute - len(recent) - 1)}
-        )
+        left: dict[str, str] = {}
+        if self._a_minute is not None:
+            again_at = (recent[0] if recent else now) + 60
+            left["X-RateLimit-Remaining"] = str(self._a_minute - len(recent) - 1)
+            left["X-RateLimit-Reset"] = str(math.ceil(START.timestamp() + again_at))
+            left["Date"] = format_datetime(START + timedelta(seconds=int(now)), usegmt=True)
         if request.url.path.endswith("/tasks"):
             return self._list(request, left)
         *_, task_id, what = request.url.path.split("/")
@@ -68,19 +74,31 @@ class Cluster:
             if self._polls:
                 self.clock.time = max(now, min(now + wait, self._ends[task_id]))
             return success(self._row(task_id), headers=left)
+        wait = float(request.url.params.get("wait", 0))
+        assert wait <= 60
+        if self._polls:
+            self.clock.time = max(now, min(now + wait, self._ends[task_id]))
         if self._row(task_id)["status"] == "running":
-            return failure(404, "RESULT_NOT_READY")
+            return failure(404, "RESULT_NOT_READY", headers=left)
         return success({**RESULT, "task_id": task_id}, headers=left)
 
     def _list(self, request: httpx.Request, left: dict[str, str]) -> httpx.Response:
         params = request.url.params
         rows = [self._row(task_id) for task_id in reversed(self._ends)]
         wanted = [
-            row for row in rows if params["created_after"] <= row["created_at"] < params["created_before"]
+            row
+            for row in rows
+            if params["created_after"] <= row["created_at"] < params["created_before"]
+            and row["status"] in (params.get_list("status") or [row["status"]])
         ]
-        start, size = int(params["cursor"] or 0), int(params["page_size"])
+        size = int(params["page_size"])
+        start = int(params["cursor"] or 0) if "cursor" in params else size * (int(params["page"]) - 1)
         more = start + size < len(wanted)
-        place = {"page_size": size, "has_next": more, "next_cursor": str(start + size) if more else None}
+        place: dict[str, Any] = {"page_size": size, "has_next": more}
+        if "page" in params:
+            place["total_items"] = len(wanted)
+        else:
+            place["next_cursor"] = str(start + size) if more else None
         return success(wanted[start : start + size], pagination=place, headers=left)
 
 
@@ -115,6 +133,13 @@ def test_a_server_that_does_not_wait_is_not_asked_without_pause() -> None:
     cluster = Cluster([10], polls=False)
     cluster.api.wait("t0")
     assert len(cluster.calls) <= 21
+
+
+@pytest.mark.parametrize("wait", [lambda api: api.wait("t0"), lambda api: list(api.results(["t0"]))])
+def test_nor_more_often_than_its_rate_limit_lets(wait: Callable[[RetireClusterAPI], Any]) -> None:
+    cluster = Cluster([200], polls=False, a_minute=60)
+    wait(cluster.api)
+    assert cluster.refused == 0
 
 
 def test_a_lost_connection_is_an_error_and_no_deadline() -> None:
@@ -255,17 +280,71 @@ def test_ids_alone_can_be_waited_for_and_named_twice() -> None:
     assert [task.task_id for task in cluster.api.wait_all(wanted)] == wanted
 
 
+@pytest.mark.parametrize("many", [300, 1200])
+@pytest.mark.parametrize("as_ids", [False, True])
+def test_many_that_ended_at_once_cost_a_call_for_each_hundred(many: int, as_ids: bool) -> None:
+    cluster = Cluster([0.9] * many, a_minute=60)
+    began = cluster.clock.now()
+    # Ids in the order of creation, as the server's are: two of them tell when all were created.
+    wanted = [task.task_id for task in cluster.tasks] if as_ids else cluster.tasks
+    found = cluster.api.wait_all(wanted)
+    assert len(found) == many
+    assert all(task.is_terminal for task in found)
+    assert len(cluster.calls) <= many / 100 + 5
+    assert cluster.clock.now() - began <= 2.0
+
+
+def test_tasks_that_end_one_after_the_other_do_not_use_the_calls_up() -> None:
+    cluster = Cluster([number / 10 for number in range(1200)], a_minute=60)
+    began = cluster.clock.now()
+    cluster.api.wait_all(cluster.tasks)
+    assert cluster.refused == 0
+    assert cluster.clock.now() - began < 120 + 50, "soon after the last one"
+
+
 def test_a_thousand_tasks_cost_few_calls() -> None:
     cluster = Cluster([number / 100 for number in range(1000)])
     cluster.api.wait_all(cluster.tasks)
-    assert len(cluster.calls) < 200
+    assert len(cluster.calls) < 60
 
 
-def test_a_rate_limit_is_kept_and_not_run_into() -> None:
+def test_what_others_run_hides_no_task() -> None:
+    cluster = Cluster([0.0] * 20 + [1e6] * 150 + [5.0] * 20)
+    found = cluster.api.wait_all([*cluster.tasks[:20], *cluster.tasks[-20:]])
+    assert len(found) == 40
+    assert all(task.is_terminal for task in found)
+
+
+def test_ids_that_do_not_tell_when_they_were_made_are_asked_for_within_the_rate_limit() -> None:
     cluster = Cluster([0.0] * 150, a_minute=60)
-    cluster.api.wait_all([f"t{number}" for number in range(150)])
-    assert len(cluster.calls) == 150
+    found = cluster.api.wait_all([f"t{number}" for number in (*range(100, 150), *range(100))])
+    assert [task.is_terminal for task in found] == [True] * 150
     assert cluster.refused == 0
+
+
+def test_results_come_as_they_are_there_with_a_call_each() -> None:
+    cluster = Cluster([5.0, 1.0, 70.0], a_minute=60)
+    began = cluster.clock.now()
+    came = [(found.task_id, cluster.clock.now() - began) for found in cluster.api.results(cluster.tasks)]
+    assert came == [("t0", 5), ("t1", 5), ("t2", 70)]
+    assert len(cluster.calls) == 4, "the last one outlasts one poll"
+
+
+def test_many_results_keep_pace_with_the_rate_limit() -> None:
+    cluster = Cluster([0.0] * 300, a_minute=60)
+    began = cluster.clock.now()
+    assert len(list(cluster.api.results(cluster.tasks))) == 300
+    assert (cluster.refused, len(cluster.calls)) == (0, 300)
+    assert cluster.clock.now() - began <= 310, "about as fast as the limit lets"
+
+
+def test_results_are_late_where_a_task_is_and_those_in_time_are_read() -> None:
+    cluster = Cluster([1.0, 9.0, 1.0])
+    found: list[str] = []
+    with pytest.raises(DeadlinePassed, match="t1 is running after 3 s"):
+        found.extend(result.task_id for result in cluster.api.results(cluster.tasks, timeout=3))
+    assert found == ["t0"]
+    assert [result.task_id for result in cluster.api.results(["t2", "t0"], timeout=0)] == ["t2", "t0"]
 
 
 def test_those_that_are_open_at_the_deadline_are_named() -> None:

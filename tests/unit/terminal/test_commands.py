@@ -76,6 +76,15 @@ def test_flags_hold_before_and_behind_an_inner_command() -> None:
         assert (arguments.api, arguments.json, arguments.act) == ("nas", True, administration.create_key)
 
 
+def test_flags_hold_before_the_command_and_those_behind_it_win() -> None:
+    before = ["--api", "nas", "--api-key", "k", "--ca", "ca.pem", "--json"]
+    for command in (["tasks"], ["keys", "create", "x", "--scopes", "read"]):
+        found = server.complete(main.build_parser().parse_args([*before, *command]))
+        assert (found.api, found.api_key, found.ca, found.json) == ("nas", "k", "ca.pem", True)
+        found = server.complete(main.build_parser().parse_args([*before, *command, "--api", "attic"]))
+        assert (found.api, found.api_key) == ("attic", "k")
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -271,15 +271,14 @@ def test_no_number_of_seconds_is_wrong_use(seconds: str, screen: Screen) -> None
 
 def test_an_outage_is_said_to_the_person(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[httpx.Response] = [
-        success(task_row(status="running")),
+        failure(404, "RESULT_NOT_READY"),
         *[httpx.Response(502)] * 9,
-        success(task_row(status="success")),
         answered({**evil(models.Result), "status": "success"}),
     ]
     use(monkeypatch, lambda request: answers.pop(0))
     assert shown_on(screen, ["result", "t1", "--wait", "--wait-s", "600"]) == Exit.OK
     away, back = screen.text().splitlines()[:2]
-    assert away.startswith("retire-cluster: http://127.0.0.1:8081/api/v1/tasks/t1/status")
+    assert away.startswith("retire-cluster: http://127.0.0.1:8081/api/v1/tasks/t1/result")
     assert "answers 502; asking again for up to" in away
     assert back == "retire-cluster: http://127.0.0.1:8081 answers again"
 
