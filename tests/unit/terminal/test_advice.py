@@ -41,7 +41,7 @@ def test_every_error_has_advice_for_a_person(kind: type[SdkError]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", set(re.findall(r"`(retire-cluster[^`]*)`", " ".join(advice.ADVICE.values())))
+    "words", sorted(set(re.findall(r"`(retire-cluster[^`]*)`", " ".join(advice.ADVICE.values()))))
 )
 def test_every_command_that_is_advised_is_one(words: str) -> None:
     program, *given = words.split()
