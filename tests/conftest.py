@@ -15,7 +15,7 @@ _left_out: list[str] = []
 
 @pytest.fixture(autouse=True)
 def _logging_ends_with_its_test() -> Iterator[None]:
-    """What a command that ran in this process set up: its stream is closed, and later tests would read complaints."""
+    """What a command in this process set up: its stream is closed, and later tests would read complaints."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield
