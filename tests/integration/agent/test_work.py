@@ -263,7 +263,7 @@ def test_stopping_without_a_connection_waits_for_none(
             await server.stop()
             never = {"longest_retry_s": 3600.0, "first_retry_s": 3600.0, "farewell_s": 3600.0}
             async with agent(tmp_path, server, timing=never) as stopped:
-                await until(lambda: "next try" in caplog.text, "the first failure")
+                await until(lambda: "trying again" in caplog.text, "the first failure")
                 await stopped.stop()
             await server.start()
 
