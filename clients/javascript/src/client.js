@@ -1,6 +1,6 @@
 /** The clients: the specification's, and all of the API. */
 
-import { DeadlinePassed } from "./errors.js";
+import { DeadlinePassed, ResultNotReady } from "./errors.js";
 import { Http, isObject, parsed, Patience, unexpected } from "./http.js";
 import { frames } from "./stream.js";
 import { batches, newKey } from "./submissions.js";
@@ -92,6 +92,38 @@ export class Client {
   /** Wait for the end of many tasks, with few requests. Throws DeadlinePassed. */
   waitAll(taskIds, options = {}) {
     return waitAll(this, [...taskIds], options);
+  }
+
+  /**
+   * Results in the order of the ids, each as soon as it is there, a request for each. Throws DeadlinePassed at the first
+   * task that has not ended in time.
+   */
+  async *results(taskIds, { timeoutMs, signal, onDisconnect } = {}) {
+    const deadline = new Deadline(timeoutMs);
+    const patience = new Patience(deadline.at, onDisconnect);
+    for (const taskId of taskIds) {
+      yield await this.#resultInTime(taskId, { deadline, signal, patience });
+    }
+  }
+
+  async #resultInTime(taskId, { deadline, signal, patience }) {
+    for (;;) {
+      const began = performance.now();
+      const wait = Math.min(LONG_WAIT_S, deadline.leftMs / 1000);
+      try {
+        return await this.#data("GET", path`/tasks/${taskId}/result`, { wait, signal, patience });
+      } catch (error) {
+        if (!(error instanceof ResultNotReady)) {
+          throw error;
+        }
+        if (deadline.passed) {
+          throw new DeadlinePassed(`the task ${taskId} has not ended`, [taskId]);
+        }
+      }
+      // Of a server that does not wait.
+      const restMs = Math.min(LEAST_PAUSE_MS, deadline.leftMs) - (performance.now() - began);
+      await sleep(Math.max(0, restMs), signal);
+    }
   }
 
   /** The task's status once it has ended, or after so many seconds: even from a server that does not wait. */

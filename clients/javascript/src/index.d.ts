@@ -636,6 +636,8 @@ export class Client {
   wait(taskId: string, options?: WaitOptions): Promise<TaskStatus>;
   /** Wait for the end of all; the tasks in the order of their ids. Throws DeadlinePassed. */
   waitAll(taskIds: Iterable<string>, options?: WaitAllOptions): Promise<Task[]>;
+  /** Results in the order of the ids, each as soon as it is there. Throws DeadlinePassed at the first that is late. */
+  results(taskIds: Iterable<string>, options?: WaitOptions): AsyncGenerator<TaskResult, void, undefined>;
   /** The task's status at its end, or when so many seconds are over. */
   settle(taskId: string, seconds: number, signal?: AbortSignal): Promise<TaskStatus>;
   /** Tasks, newest first. */

@@ -56,6 +56,7 @@ async function tasks(): Promise<Task[]> {
     words.push(task.created_at);
   }
   const onProgress = (task: Task, done: number, total: number) => words.push(`${task.task_id} ${done}/${total}`);
+  for await (const result of client.results(many.map((task) => task.task_id), { timeoutMs: 1, signal })) console.log(result.status);
   return client.waitAll(many.map((task) => task.task_id), { timeoutMs: 1, onProgress, signal });
 }
 
