@@ -157,8 +157,8 @@ class Restored:
 def restore(file: Path, directory: Path) -> Restored:
     """Put a backup in place of all there is. Call it with the locks of the data directory held.
 
-    Raises BackupError. On Postgres all of it is one transaction; on SQLite the
-    old file is kept aside, and put back when something fails.
+    Raises BackupError. On Postgres all of it is one transaction; on SQLite the old file is kept aside, and put back
+    when something fails.
     """
     try:
         with closing(zipfile.ZipFile(file)) as archive:

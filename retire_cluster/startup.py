@@ -32,15 +32,15 @@ def prepare(directory: Path, *, migrate: bool) -> None:
     try:
         if connection.vendor == "sqlite":
             check_file_system(directory)
-            _make_private(connection.settings_dict["NAME"])
+            _create_private(connection.settings_dict["NAME"])
         with exclusive(directory / "migrate.lock", wait=True):
             _migrate(directory, allowed=migrate)
     except DatabaseError as error:
         raise StartupError(f"the database cannot be used: {error}".replace("\n", " ")) from None
 
 
-def _make_private(database: str | Path) -> None:
-    """Make the database's file, if there is none, for its owner only, whoever may look into its directory."""
+def _create_private(database: str | Path) -> None:
+    """Create the database's file, if there is none, for its owner only, whoever may look into its directory."""
     with suppress(OSError):  # it is there, or SQLite says what is wrong with it
         os.close(os.open(database, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 

@@ -29,11 +29,9 @@ def check() -> Health:
     found: dict[str, Any] = services.answers()
     if found["database"]["status"] == HEALTHY:
         gateway = _beside_others(gateway)
-    # The gateway we ask knows its own devices only; on SQLite there is no other.
-    everywhere = {"devices_connected": found["database"].pop("devices_connected", None)}
     found["gateway"] = {"status": gateway.status, **gateway.details}
-    if everywhere["devices_connected"] is not None:
-        found["gateway"] |= everywhere
+    if "devices_connected" in found["database"]:  # of all gateways; the one we ask knows its own only
+        found["gateway"]["devices_connected"] = found["database"].pop("devices_connected")
     if gateway.reason:
         found["gateway"]["reason"] = gateway.reason
     components = {
