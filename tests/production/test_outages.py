@@ -91,6 +91,17 @@ def celery_jobs(cluster: Production) -> dict[str, int]:
     return {name: sum(worker["total"].values()) for name, worker in stats.items()}
 
 
+def test_every_api_process_counts_the_devices_of_all_gateways(cluster: Production) -> None:
+    for name in AGENTS:
+        cluster.online(name)
+    for api in apis(cluster):
+        # What was found just before is believed for 5 s.
+        until(
+            lambda api=api: health(api)[1]["services"]["gateway"]["devices_connected"] == len(AGENTS),  # type: ignore[misc]
+            "health to count all of them",
+        )
+
+
 # --- Redis ----------------------------------------------------------------------------------------------------
 
 
