@@ -1,10 +1,13 @@
 """The Celery app. Correctness never hangs on it: its jobs only make good what a lost hint left behind."""
 
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 from celery import Celery
+from celery.beat import Service
 from celery.signals import beat_init, celeryd_init
 
 from retire_cluster.postgres import waits
@@ -30,3 +33,24 @@ def begin(**_: Any) -> None:
             file=sys.stderr,
         )
         raise SystemExit(2)
+
+
+@beat_init.connect
+def let_beat_stop(sender: Service, **_: Any) -> None:
+    """SIGTERM and Ctrl-C end a beat of its own at once, whatever it is doing and however its broker is.
+
+    Celery's handler says goodbye to the broker from within what it interrupted. If that was sending, it waits for
+    ever for amqp's lock, which the interrupted code holds; and a frozen broker never says goodbye.
+    """
+    from tasks import bridge
+
+    if bridge.local_worker:  # a thread of a server, which ends it
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        # What it would say goodbye on; the broker notices when the process ends.
+        vars(sender.scheduler).pop("connection", None)
+        raise SystemExit
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)

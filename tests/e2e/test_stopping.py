@@ -12,8 +12,10 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.cluster import Cluster, Process, free_port, running, until
+from tests.e2e import sending
+from tests.e2e.cluster import Cluster, Process, clean_environment, free_port, running, until
 
+ROOT = Path(__file__).parents[2]
 WITHIN_S = 5.0  # the contract's
 
 
@@ -106,3 +108,21 @@ def test_an_idle_agent_stops_quickly_without_a_server(tmp_path: Path) -> None:
         assert stop(agent, signal.SIGTERM) == 0
     finally:
         cluster.stop()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_beat_of_its_own_stops_in_the_midst_of_sending(how: signal.Signals, tmp_path: Path) -> None:
+    variables = {"RETIRE_CLUSTER_DATA_DIR": str(tmp_path), "RETIRE_CLUSTER_BROKER_URL": "redis://127.0.0.1:1"}
+    beat = Process(
+        tmp_path / "beat.log",
+        "celery",
+        *("-A", "retire_cluster", "beat", "-s", str(tmp_path / "schedule")),
+        *("-S", "tests.e2e.sending:Sending"),
+        environment={**clean_environment(), **variables, "PYTHONPATH": str(ROOT)},
+        directory=tmp_path,
+    )
+    try:
+        until(lambda: sending.SENDS in beat.said(), "it to send")
+        assert stop(beat, how) == 0
+    finally:
+        beat.kill()

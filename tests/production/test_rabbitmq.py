@@ -85,13 +85,15 @@ def test_the_worker_gets_its_jobs_from_a_queue_of_the_cluster_s_own(site: Site) 
     site.runs_a_task()
 
 
-def test_a_frozen_broker_keeps_nobody_waiting(site: Site) -> None:
+def test_a_frozen_broker_keeps_nobody_waiting_nor_beat_from_stopping(site: Site) -> None:
     site.broker.send_signal(signal.SIGSTOP)
     try:
         for _ in range(5):
             site.runs_a_task()
+        assert site.beat.terminate() == 0
     finally:
         site.broker.send_signal(signal.SIGCONT)
+    site.beat = site.cluster.start_beat()
 
 
 def test_a_dead_broker_keeps_nobody_waiting_and_jobs_run_again_when_it_is_back(site: Site) -> None:
