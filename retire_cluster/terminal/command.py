@@ -1,10 +1,12 @@
 """How a command of a person runs: one line and an exit code for whatever goes wrong, never a stack trace."""
 
+import _thread
 import argparse
 import io
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -13,6 +15,8 @@ from retire_cluster import __version__
 from retire_cluster.sdk import ConnectionFailed, SdkError
 from retire_cluster.terminal import advice, shown
 from retire_cluster.terminal.exits import Exit, Trouble
+
+_AGAIN_S = 0.05  # until a lost Ctrl-C comes again
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,7 +37,7 @@ def carried_out(program: str, act: Callable[[], int]) -> int:
     """The exit code of what a command does; trouble is one line on standard error."""
     _prepare_streams()
     try:
-        with _said_by_the_sdk(program):
+        with _said_by_the_sdk(program), _no_interrupt_lost():
             code = _flushed(act)
     except Trouble as trouble:
         return _failed(program, str(trouble), trouble.code)
@@ -52,6 +56,33 @@ def carried_out(program: str, act: Callable[[], int]) -> int:
         _silence()
         return _failed(program, f"cannot write: {error.strerror or error}", Exit.FAILED)
     return code
+
+
+@contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Ctrl-C that came while Python cleaned up comes once more.
+
+    It raises wherever the main thread is, and what is raised in a finalizer or a generator that is thrown away goes
+    nowhere: the command would run on as if nobody had said anything.
+    """
+    usual = sys.unraisablehook
+    again: list[threading.Timer] = []
+
+    def take(lost: "sys.UnraisableHookArgs") -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            # Not from here: that would be lost as well.
+            again.append(threading.Timer(_AGAIN_S, _thread.interrupt_main))
+            again[-1].start()
+        else:
+            usual(lost)
+
+    sys.unraisablehook = take
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
+        for timer in again:
+            timer.cancel()
 
 
 def _flushed(act: Callable[[], int]) -> int:

@@ -2,8 +2,10 @@
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +100,25 @@ def test_each_trouble_has_its_code(error: BaseException, code: Exit) -> None:
         raise error
 
     assert carried_out("program", act) == code
+
+
+class _Finalized:
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)  # raises here, in the midst of cleaning up
+
+
+def test_ctrl_c_while_python_cleans_up_is_not_lost() -> None:
+    waited = threading.Event()
+
+    def act() -> int:
+        for _ in range(3):
+            _Finalized()
+        waited.wait(60)
+        return Exit.OK
+
+    hook = sys.unraisablehook
+    assert carried_out("program", act) == Exit.INTERRUPTED
+    assert sys.unraisablehook is hook
 
 
 @pytest.mark.parametrize(
