@@ -11,10 +11,14 @@ from tests.integration.rest.serving import DEADLINE_S, Bridge, serving
 
 
 @pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def bridge() -> Bridge:
+    return Bridge()
+
+
+@pytest.fixture
+def port(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(ops, "local_gateway", lambda: {"status": "healthy", "scheduler": "healthy"})
     monkeypatch.setattr(services, "_announce", lambda: None)  # no gateway here: the test plays it
-    bridge = Bridge()
     with serving(bridge) as number:
         yield number
         bridge.close_connections()

@@ -27,6 +27,10 @@ class Bridge(HttpBridge):
         self._tail = Tail(config.stream)
         self.websockets["/ws"] = LiveConsumer.as_asgi(bridge=self, tail=self._tail)
 
+    def follows_nothing(self) -> bool:
+        """Nobody listens to `/ws`, and what it knew of events is forgotten."""
+        return self._tail._end is None
+
     def close_connections(self) -> None:
         self._tail.close()
 
