@@ -5,6 +5,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema_view
 from rest_framework import serializers
 
+from retire_cluster.api.parameters import MAX_VALUES
 from retire_cluster.api.schema import CURSOR, PAGES, WAIT, GigabytesField, NameField, describe
 from retire_cluster.protocol.states import (
     AttemptState,
@@ -166,6 +167,17 @@ class TaskResultSchema(serializers.Serializer[Any]):
     error_traceback = serializers.CharField(allow_null=True)
 
 
+class TaskResultsSchema(serializers.Serializer[Any]):
+    """Each list in the order the ids were given in."""
+
+    results = TaskResultSchema(many=True, help_text="Of the tasks that have ended")
+    open = serializers.ListField(child=serializers.UUIDField(), help_text="Tasks that have not ended")
+    left_out = serializers.ListField(
+        child=serializers.UUIDField(), help_text="Ended, and too much for this answer: ask for them again"
+    )
+    unknown = serializers.ListField(child=serializers.UUIDField(), help_text="Ids of no task")
+
+
 class OutputChunkSchema(serializers.Serializer[Any]):
     """A piece of what a task printed."""
 
@@ -316,6 +328,24 @@ extend_schema_view(
     ),
     result=describe(
         "getTaskResult", TaskResultSchema(), summary="How a task ended", errors=(404,), parameters=[WAIT]
+    ),
+    results=describe(
+        "getTaskResults",
+        TaskResultsSchema(),
+        summary="How up to 100 tasks ended",
+        parameters=[
+            OpenApiParameter(
+                "task_id",
+                {
+                    "type": "array",
+                    "items": {"type": "string", "format": "uuid"},
+                    "minItems": 1,
+                    "maxItems": MAX_VALUES,
+                },
+                required=True,
+                description="Their ids: with commas, repeated, or both",
+            )
+        ],
     ),
     logs=describe(
         "getTaskLogs",

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from retire_cluster import bulk
 from retire_cluster.api.envelope import RawJSON
 from retire_cluster.protocol.states import Outcome, TaskStatus
 from tasks.explain import Explanation
 from tasks.models import Attempt, OutputChunk, Task
 from tasks.output import Page
+from tasks.results import Results
 
 LISTED = (
     "id",
@@ -97,9 +97,8 @@ def task_detail(task: Task, payload_json: str) -> dict[str, Any]:
     }
 
 
-def task_result(task: Task) -> dict[str, Any]:
-    """How a finished task ended."""
-    attempt = _deciding_attempt(task)
+def task_result(task: Task, attempt: Attempt | None) -> dict[str, Any]:
+    """How a finished task ended, by the attempt that decided; None: it never ran."""
     return {
         "task_id": task.pk,
         "status": task.status,
@@ -110,6 +109,16 @@ def task_result(task: Task) -> dict[str, Any]:
         "completed_at": task.finished_at,
         "error_message": _error_message(attempt) if task.status != TaskStatus.SUCCESS else None,
         "error_traceback": (attempt.error_traceback or None) if attempt else None,
+    }
+
+
+def task_results(found: Results) -> dict[str, Any]:
+    """How many tasks ended, and which of those asked for are not among them."""
+    return {
+        "results": [task_result(task, attempt) for task, attempt in found.ended],
+        "open": found.open,
+        "left_out": found.left_out,
+        "unknown": found.unknown,
     }
 
 
@@ -179,12 +188,6 @@ def explanation(found: Explanation) -> dict[str, Any]:
 def _seconds(value: float | None) -> float | None:
     """To the microsecond: further digits are noise of the clock."""
     return None if value is None else round(value, 6)
-
-
-def _deciding_attempt(task: Task) -> Attempt | None:
-    if task.result_attempt is None:
-        return None
-    return next(iter(bulk.fetch(Attempt, {"id": [task.result_attempt]})), None)
 
 
 def _result_data(attempt: Attempt | None) -> RawJSON | None:

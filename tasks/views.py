@@ -36,13 +36,13 @@ from retire_cluster.api.errors import (
     not_found,
     too_many,
 )
-from retire_cluster.api.parameters import flag, whole
+from retire_cluster.api.parameters import flag, several, whole
 from retire_cluster.api.pending import Pending, attach, wait_seconds
 from retire_cluster.api.validation import ObjectReader
 from retire_cluster.protocol.states import TaskStatus
 from retire_cluster.protocol.tasktypes import BUILTIN_TYPES, HARMLESS_TYPES
 from tasks import explain as explaining
-from tasks import idempotency, output, serializers, services, statistics, submissions, waiting
+from tasks import idempotency, output, results, serializers, services, statistics, submissions, waiting
 from tasks.filters import TaskFilter
 from tasks.models import Task
 from tasks.rules import NotAllowed
@@ -151,6 +151,14 @@ class TaskViewSet(GenericViewSet[Task]):
         return _change(pk, lambda task: services.retry(task.pk, actor=actor(request)))
 
     @action(detail=False)
+    def results(self, request: Request) -> Response:
+        """How up to 100 tasks ended, in one call: `?task_id=`, repeated or with commas."""
+        wanted = several(request, "task_id", _id)
+        if not wanted:
+            raise invalid(FieldError("task_id", "is required: the ids of the tasks, with commas"))
+        return Response(serializers.task_results(results.read(wanted)))
+
+    @action(detail=False)
     def statistics(self, request: Request) -> Response:
         """Counts of all tasks, how those of the last hour went, and the load now."""
         return Response(_statistics())
@@ -166,6 +174,12 @@ def find(task_id: str) -> Task:
     if not found:
         raise _no_task(task_id)
     return found[0]
+
+
+def _id(text: str) -> UUID:
+    if not _TASK_ID.fullmatch(text):
+        raise ValueError("must be ids of tasks")
+    return UUID(text)
 
 
 def _no_task(task_id: str) -> ApiError:
@@ -293,7 +307,7 @@ def _status(task: Task) -> dict[str, Any]:
 def _result(task: Task) -> dict[str, Any]:
     if not TaskStatus(task.status).is_terminal:
         raise _not_ready(task)
-    return serializers.task_result(task)
+    return serializers.task_result(task, results.deciding([task]).get(task.pk))
 
 
 def _not_ready(task: Task) -> ApiError:

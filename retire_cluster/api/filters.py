@@ -20,7 +20,6 @@ from retire_cluster.api import parameters
 from retire_cluster.api.errors import FieldError, invalid
 
 Check = Callable[[str], Any]
-MAX_VALUES = 100  # of one parameter
 
 
 class _TextsWidget(forms.TextInput):
@@ -47,12 +46,8 @@ class _ValuesField(forms.Field):
         texts: list[str] = value or []
         if (reason := parameters.problem(texts, once=self._once)) is not None:
             raise forms.ValidationError(reason)
-        parts = texts if self._once else [part for text in texts for part in text.split(",")]
-        found = [part.strip() for part in parts if part.strip()]
-        if len(found) > MAX_VALUES:
-            raise forms.ValidationError(f"may have {MAX_VALUES} values")
         try:
-            return [self._check(part) for part in found]
+            return [self._check(part) for part in parameters.values(texts, once=self._once)]
         except ValueError as error:
             raise forms.ValidationError(str(error)) from None
 

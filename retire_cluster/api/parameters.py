@@ -1,16 +1,21 @@
 """Query parameters, read in one way everywhere.
 
 A parameter that takes one value may stand once: of two, a proxy, this server and the client may each mean another.
-Those that take several say so where they are read (`retire_cluster.api.filters`). Unknown ones are ignored.
+Those that take several say so where they are read (`several` here, and `retire_cluster.api.filters`): written by
+repeating the parameter, with commas, or both. Unknown ones are ignored.
 """
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from rest_framework.request import Request
 
 from retire_cluster.api.errors import FieldError, invalid
 
+T = TypeVar("T")
 ONCE = "may be given once"
+MAX_VALUES = 100  # of one parameter
 _REPLACED = "\ufffd"  # what Django makes of bytes that are not UTF-8
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?")
 _FLAGS = {"": False, "false": False, "0": False, "true": True, "1": True}
@@ -33,6 +38,26 @@ def single(request: Request, name: str) -> str:
     if (reason := problem(texts, once=True)) is not None:
         raise invalid(FieldError(name, reason))
     return texts[0] if texts else ""
+
+
+def several(request: Request, name: str, check: Callable[[str], T]) -> list[T]:
+    """The values of a parameter that takes some; `check` raises ValueError saying what one must be."""
+    texts: list[str] = request.query_params.getlist(name)
+    if (reason := problem(texts, once=False)) is not None:
+        raise invalid(FieldError(name, reason))
+    try:
+        return [check(part) for part in values(texts)]
+    except ValueError as error:
+        raise invalid(FieldError(name, str(error))) from None
+
+
+def values(texts: list[str], *, once: bool = False) -> list[str]:
+    """What a parameter says, in parts. Raises ValueError for too many."""
+    parts = texts if once else [part for text in texts for part in text.split(",")]
+    found = [part.strip() for part in parts if part.strip()]
+    if len(found) > MAX_VALUES:
+        raise ValueError(f"may have {MAX_VALUES} values")
+    return found
 
 
 def positive(request: Request, name: str, default: int) -> int:

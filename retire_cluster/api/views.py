@@ -23,6 +23,7 @@ LINKS = {
     "device_drain": "devices/{device_id}/drain",
     "tasks": "tasks",
     "tasks_batch": "tasks/batch",
+    "tasks_results": "tasks/results{?task_id}",
     "tasks_statistics": "tasks/statistics",
     "task": "tasks/{task_id}",
     "task_status": "tasks/{task_id}/status",

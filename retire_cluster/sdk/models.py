@@ -165,6 +165,16 @@ class Result(Model):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskResults(Model):
+    """How many tasks ended; ids of those that have not, that were too much for one answer, and of no task."""
+
+    results: tuple[Result, ...]
+    open: tuple[str, ...]
+    left_out: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputChunk(Model):
     """A piece of a task's output; `left_out` characters are missing before it."""
 

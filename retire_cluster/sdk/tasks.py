@@ -143,7 +143,7 @@ class TaskCalls:
         return waiting.result(self._calls, id_of(task), timeout)
 
     def results(self, tasks: Iterable[Task | str], timeout: float | None = None) -> Iterator[Result]:
-        """How they ended, in their order, each as soon as it is there; no faster than the rate limit lets.
+        """How they ended, in their order, each as soon as it is there, with few calls.
 
         Raises DeadlinePassed at the first that has not ended `timeout` seconds after the first was asked for.
         """

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import pytest
 import yaml
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.django_db
 JSON = "application/json"
 KIB = 1024
 HUGE = 10**30
+AN_ID = str(UUID(int=1))
 
 # --- what is wrong with a value, by what it should be ---------------------------------------------------------
 
@@ -65,6 +67,7 @@ QUERY_JUNK: dict[str, list[str]] = {
     "words": ["nonsense", "x" * 5000, "queued,nonsense", "on line"],
     "names": ["a b", "-x", "x" * 65, "<script>", "x,a b", "ü"],
     "texts": ["x" * 201, "a," + "x" * 201],
+    "ids": ["", ",", "x", "1", f"{AN_ID},x", f"{AN_ID}0", f"{{{AN_ID}}}", "x" * 5000, "ü"],
     "moment": ["yesterday", "2026-13-01T00:00:00Z", "2026-02-30", "1", "now", "9" * 40, "10000-01-01"],
     "cursor": ["nonsense!", "AAAA", "f" + "_" * 31, "x" * 5000, "ü"],
 }
@@ -77,7 +80,7 @@ NO_TEXT = [
     "%C0%80",
     "%EF%BF%BD",
 ]  # percent-encoded: no UTF-8, or not storable
-SEVERAL = ("words", "names", "texts")  # kinds of parameters that may be repeated
+SEVERAL = ("words", "names", "texts", "ids")  # kinds of parameters that may be repeated
 
 # --- bodies that are no JSON object ---------------------------------------------------------------------------
 
@@ -215,6 +218,7 @@ DOORS: dict[tuple[str, str], Door] = {
         {"tasks": "objects", **{f"tasks[1].{name}": kind for name, kind in SUBMISSION.items()}},
     ),
     ("GET", "api/v1/tasks/types"): PLAIN,
+    ("GET", "api/v1/tasks/results"): Door(query={"task_id": ("ids", AN_ID)}),
     ("GET", "api/v1/tasks/statistics"): PLAIN,
     ("GET", "api/v1/tasks/{}"): PLAIN,
     ("GET", "api/v1/tasks/{}/status"): Door(query=WAIT),

@@ -83,6 +83,7 @@ TABLE = {
     ("POST", "api/v1/tasks/batch"): "submit",
     ("GET", "api/v1/tasks/types"): "read",
     ("GET", "api/v1/tasks/statistics"): "read",
+    ("GET", "api/v1/tasks/results"): "read",
     ("GET", "api/v1/tasks/{}"): "read",
     ("GET", "api/v1/tasks/{}/status"): "read",
     ("GET", "api/v1/tasks/{}/result"): "read",

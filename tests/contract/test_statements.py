@@ -46,6 +46,7 @@ TABLE = {
     ("POST", "api/v1/tasks"): 4,
     ("POST", "api/v1/tasks/batch"): 4,
     ("GET", "api/v1/tasks/types"): 2,
+    ("GET", "api/v1/tasks/results"): 4,
     ("GET", "api/v1/tasks/statistics"): 9,
     ("GET", "api/v1/tasks/{}"): 3,
     ("GET", "api/v1/tasks/{}/status"): 5,
@@ -76,10 +77,12 @@ class World:
 
     def __init__(self, api: Api, size: int) -> None:
         self.api = api
+        self.finished = []
         for _ in range(size):
             device = make_device(metrics={}, tags=["a"])
             make_attempt(make_task(status="running"), device)
             self.failed = make_finished_task(device, status="failed")
+            self.finished.append(self.failed.pk)
             self.queued = make_task()
             for outcome in ("lost", "failed", "timeout"):
                 make_attempt(self.queued, device, outcome=outcome)
@@ -106,6 +109,8 @@ class World:
         }
         kind = f"{path}/".split("/")[2]
         filled = "/" + path.replace("{}", str(named.get(kind, "")))
+        if path == "api/v1/tasks/results":
+            return f"{filled}?task_id={','.join(map(str, self.finished))}"
         return f"{filled}?page_size=100" if method == "GET" else filled
 
 

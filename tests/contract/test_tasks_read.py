@@ -1,12 +1,17 @@
-"""GET tasks, tasks/{id}, /status, /result, tasks/types."""
+"""GET tasks, tasks/{id}, /status, /result, tasks/results, tasks/types."""
 
 import json
+import uuid
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from clusterconfig.audit import SYSTEM
+from tasks import results as reading
+from tasks import services
 from tests.contract.conftest import Api
 from tests.factories import START, make_attempt, make_device, make_finished_task, make_task
 
@@ -273,6 +278,65 @@ def test_the_result_of_an_unfinished_task_is_not_ready(api: Api, status: str) ->
     body = answer.json()
     assert (answer.status_code, body["error_code"]) == (404, "RESULT_NOT_READY")
     assert body["error_details"]["status"] == status
+
+
+def results(api: Api, *task_ids: object) -> dict[str, Any]:
+    found: dict[str, Any] = api.data(f"tasks/results?task_id={','.join(map(str, task_ids))}")
+    return found
+
+
+def test_results_of_many_tasks_come_in_one_answer_in_their_order(api: Api) -> None:
+    device = make_device()
+    ended = [make_finished_task(device, status=status) for status in ("success", "failed", "timeout")]
+    never_ran, waits = make_task(status="cancelled"), make_task(status="queued")
+    nobody = uuid.UUID(int=1)
+    wanted = [ended[2], never_ran, ended[0], ended[1]]
+
+    data = results(api, *(task.pk for task in (ended[2], never_ran, waits, ended[0])), nobody, ended[1].pk)
+
+    assert data["results"] == [api.data(f"tasks/{task.pk}/result") for task in wanted]
+    assert (data["open"], data["left_out"], data["unknown"]) == ([str(waits.pk)], [], [str(nobody)])
+
+
+def test_an_id_given_twice_has_one_result(api: Api) -> None:
+    task = make_finished_task(make_device())
+
+    data = results(api, task.pk, str(task.pk).upper(), task.pk.hex)
+
+    assert [item["task_id"] for item in data["results"]] == [str(task.pk)]
+
+
+def test_results_that_are_too_much_for_one_answer_are_named(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = make_device()
+    tasks = [make_finished_task(device, result=f'"{letter * 1000}"') for letter in "abcd"]
+    ids = [str(task.pk) for task in tasks]
+    monkeypatch.setattr("tasks.results.MAX_CHARACTERS", 2500)
+
+    data = results(api, *ids)
+
+    assert [item["task_id"] for item in data["results"]] == ids[:2]
+    assert (data["left_out"], data["open"], data["unknown"]) == (ids[2:], [], [])
+    monkeypatch.setattr("tasks.results.MAX_CHARACTERS", 10)
+    assert [item["task_id"] for item in results(api, *ids[2:])["results"]] == ids[2:3], "always one"
+
+
+def test_a_task_that_is_retried_while_results_are_read_is_open(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_finished_task(make_device(), status="failed")
+    fitting = reading._fitting
+
+    def retried(*given: Any) -> list[uuid.UUID]:
+        services.retry(task.pk, actor=SYSTEM)
+        return fitting(*given)
+
+    monkeypatch.setattr(reading, "_fitting", retried)
+
+    data = results(api, task.pk)
+
+    assert (data["results"], data["open"]) == ([], [str(task.pk)])
 
 
 @pytest.mark.parametrize(

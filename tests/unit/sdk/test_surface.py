@@ -29,7 +29,7 @@ USES: dict[str, Use] = {
     "wait": lambda api: api.wait("ID", 1),
     "wait_all": lambda api: api.wait_all(["ID"], 1),
     "result": lambda api: api.result("ID"),
-    "results": lambda api: list(api.results(["ID"], 1)),
+    "results": lambda api: list(api.results(["ID", "ID2"], 1)),
     "run": lambda api: api.run("echo"),
     "cancel": lambda api: api.cancel("ID"),
     "retry": lambda api: api.retry("ID"),

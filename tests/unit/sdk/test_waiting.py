@@ -32,12 +32,22 @@ RESULT = {
 class Cluster:
     """Tasks that end at times of their own; long polls take as long as the real ones. It may limit calls."""
 
-    def __init__(self, ends: list[float], *, polls: bool = True, a_minute: int | None = None) -> None:
+    def __init__(
+        self,
+        ends: list[float],
+        *,
+        polls: bool = True,
+        a_minute: int | None = None,
+        refuses_many: httpx.Response | None = None,
+        most_results: int = 100,
+    ) -> None:
         self.clock = StillClock()
         self._began = self.clock.now()
         width = len(str(max(0, len(ends) - 1))) if len(ends) > 150 else 1
         self._ends = {f"t{number:0{width}}": self._began + seconds for number, seconds in enumerate(ends)}
         self._polls = polls
+        self._refuses_many = refuses_many
+        self._most_results = most_results
         self._a_minute = a_minute
         self.calls: list[tuple[float, str]] = []
         self.refused = 0
@@ -67,6 +77,8 @@ class Cluster:
             left["Date"] = format_datetime(START + timedelta(seconds=int(now)), usegmt=True)
         if request.url.path.endswith("/tasks"):
             return self._list(request, left)
+        if request.url.path.endswith("/tasks/results"):
+            return self._refuses_many or self._results(request.url.params["task_id"].split(","), left)
         *_, task_id, what = request.url.path.split("/")
         if what == "status":
             wait = float(request.url.params.get("wait", 0))
@@ -81,6 +93,14 @@ class Cluster:
         if self._row(task_id)["status"] == "running":
             return failure(404, "RESULT_NOT_READY", headers=left)
         return success({**RESULT, "task_id": task_id}, headers=left)
+
+    def _results(self, task_ids: list[str], left: dict[str, str]) -> httpx.Response:
+        assert len(task_ids) <= 100
+        ended = [task_id for task_id in task_ids if self._row(task_id)["status"] == "success"]
+        shown = [{**RESULT, "task_id": task_id} for task_id in ended[: self._most_results]]
+        still = [task_id for task_id in task_ids if task_id not in ended]
+        lists = {"open": still, "left_out": ended[self._most_results :], "unknown": []}
+        return success({"results": shown, **lists}, headers=left)
 
     def _list(self, request: httpx.Request, left: dict[str, str]) -> httpx.Response:
         params = request.url.params
@@ -322,20 +342,45 @@ def test_ids_that_do_not_tell_when_they_were_made_are_asked_for_within_the_rate_
     assert cluster.refused == 0
 
 
-def test_results_come_as_they_are_there_with_a_call_each() -> None:
+def test_results_come_as_they_are_there() -> None:
     cluster = Cluster([5.0, 1.0, 70.0], a_minute=60)
     began = cluster.clock.now()
     came = [(found.task_id, cluster.clock.now() - began) for found in cluster.api.results(cluster.tasks)]
     assert came == [("t0", 5), ("t1", 5), ("t2", 70)]
-    assert len(cluster.calls) == 4, "the last one outlasts one poll"
+    asked = [path.removeprefix("/api/v1/tasks/") for _, path in cluster.calls]
+    # The last is waited for; it outlasts one poll.
+    assert asked == ["results", "t0/result", "results", "t2/result", "t2/result"]
 
 
-def test_many_results_keep_pace_with_the_rate_limit() -> None:
-    cluster = Cluster([0.0] * 300, a_minute=60)
+@pytest.mark.parametrize("most", [100, 7])
+def test_many_results_are_few_calls(most: int) -> None:
+    cluster = Cluster([0.0] * 300, a_minute=60, most_results=most)
     began = cluster.clock.now()
-    assert len(list(cluster.api.results(cluster.tasks))) == 300
-    assert (cluster.refused, len(cluster.calls)) == (0, 300)
-    assert cluster.clock.now() - began <= 310, "about as fast as the limit lets"
+    found = [result.task_id for result in cluster.api.results(cluster.tasks)]
+    assert found == [task.task_id for task in cluster.tasks]
+    assert cluster.refused == 0
+    assert len(cluster.calls) == (6 if most == 100 else math.ceil(300 / 7))
+    assert cluster.clock.now() - began < 60
+
+
+def test_results_that_trickle_in_keep_pace_with_the_rate_limit() -> None:
+    cluster = Cluster([float(number) for number in range(200)], a_minute=60)
+    began = cluster.clock.now()
+    assert len(list(cluster.api.results(cluster.tasks))) == 200
+    assert cluster.refused == 0
+    assert cluster.clock.now() - began < 200 + 10, "soon after the last one"
+
+
+def test_an_id_given_twice_has_its_result_twice() -> None:
+    cluster = Cluster([0.0, 0.0])
+    assert [found.task_id for found in cluster.api.results(["t0", "t1", "t0"])] == ["t0", "t1", "t0"]
+
+
+@pytest.mark.parametrize("refusal", [failure(400, "VALIDATION_ERROR"), failure(404, "TASK_NOT_FOUND")])
+def test_where_many_are_not_answered_each_is_asked_for(refusal: httpx.Response) -> None:
+    cluster = Cluster([0.0] * 3, refuses_many=refusal)
+    assert [found.task_id for found in cluster.api.results(cluster.tasks)] == ["t0", "t1", "t2"]
+    assert len(cluster.calls) == 1 + 3, "many are asked for once"
 
 
 def test_results_are_late_where_a_task_is_and_those_in_time_are_read() -> None:
