@@ -55,38 +55,55 @@ def result(calls: Calls, task_id: str, timeout: float) -> Result:
 def results(calls: Calls, task_ids: Iterable[str], timeout: float | None) -> Iterator[Result]:
     """How they ended, in their order, each once there: few calls read what ended, and the next is waited for."""
     until = _until(calls, timeout)
+    ahead = _Ahead(calls, until)
     ids = iter(task_ids)
     window: deque[str] = deque()
-    there: dict[str, Result] = {}
-    at_once = True
     while True:
         window.extend(islice(ids, RESULTS_AT_ONCE - len(window)))
         if not window:
             return
-        unknown = [item for item in window if item not in there]
-        if at_once and len(unknown) > 1 and unknown[0] == window[0]:
-            calls.spare()
-            try:
-                there |= _those_there(calls, unknown, until)
-            except (ValidationFailed, NotFound):
-                at_once = (
-                    False  # one is no id, and asked for by itself it is named; or the server is an older one
-                )
+        found = ahead.take(window)
         task_id = window.popleft()
-        if task_id in there:
-            yield there.pop(task_id)
-        else:
+        if found is None:
             calls.spare()
-            yield _result(calls, task_id, until, timeout)
+            found = _result(calls, task_id, until, timeout)
+        yield found
 
 
-def _those_there(calls: Calls, task_ids: Sequence[str], until: float) -> dict[str, Result]:
-    """The results of those that have ended, by id; as many as the server puts into an answer."""
-    # As below: what ended in time is read though time is up.
-    tries = max(until, calls.clock.now() + LAST_LOOK_S)
-    call = get("/tasks/results", task_id=",".join(task_ids))
-    found = calls.answer(call, until=tries, patient=True).to(TaskResults)
-    return {result.task_id: result for result in found.results}
+class _Ahead:
+    """Results of tasks whose turn has not come, read together with that of the first."""
+
+    def __init__(self, calls: Calls, until: float) -> None:
+        self._calls = calls
+        self._until = until
+        self._there: dict[str, Result] = {}
+        self._works = True
+        self._next_at = -math.inf
+
+    def take(self, window: Sequence[str]) -> Result | None:
+        """That of the first of these tasks, if it is there."""
+        unknown = [item for item in window if item not in self._there]
+        if self._works and len(unknown) > 1 and unknown[0] == window[0]:
+            self._look(unknown)
+        return self._there.pop(window[0], None)
+
+    def _look(self, task_ids: Sequence[str]) -> None:
+        now = self._calls.clock.now
+        if self._calls.calls_left is not None and len(task_ids) > FEW_TASKS:
+            self._calls.clock.sleep(max(0.0, min(self._next_at, self._until) - now()))
+        self._calls.spare()
+        # As below: what ended in time is read though time is up.
+        tries = max(self._until, now() + LAST_LOOK_S)
+        call = get("/tasks/results", task_id=",".join(task_ids))
+        try:
+            found = self._calls.answer(call, until=tries, patient=True).to(TaskResults)
+        except (ValidationFailed, NotFound):
+            # One is no id, and asked for by itself it is named; or the server is an older one.
+            self._works = False
+            return
+        self._there |= {result.task_id: result for result in found.results}
+        # While some are open a look right after this one would find only a few more.
+        self._next_at = now() + (LIMITED_LOOK_S if found.open else 0.0)
 
 
 def _result(calls: Calls, task_id: str, until: float, timeout: float | None) -> Result:

@@ -9,6 +9,8 @@ import { waitAll } from "./waitall.js";
 
 const PAGE_SIZE = 100; // the most a page holds
 const RESULTS_AT_ONCE = 50; // the server takes 100; some proxies end a longer URL
+const FEW = 8; // results to come: asking at once costs little
+const LOOK_MS = 1000; // between two looks at many
 const LONG_WAIT_S = 20; // what every kind of server grants
 const LEAST_PAUSE_MS = 500; // after a server that did not wait: it may have no thread to spare
 const FOLLOW_PAUSES_S = [1, 2, 4]; // between two looks at the output of a task that prints nothing
@@ -105,12 +107,18 @@ export class Client {
     const ids = [...taskIds];
     const there = new Map();
     let atOnce = true;
+    let nextAt = 0;
     for (const [index, taskId] of ids.entries()) {
       const wanted = ids.slice(index, index + RESULTS_AT_ONCE).filter((id) => !there.has(id));
       if (atOnce && wanted.length > 1 && wanted[0] === taskId) {
+        if (wanted.length > FEW) {
+          await sleep(Math.min(nextAt - performance.now(), deadline.leftMs), signal);
+        }
         const found = await this.#resultsThere(wanted, { signal, patience });
         atOnce = found !== null;
-        found?.forEach((result) => there.set(result.task_id, result));
+        // While some are open a look right after this one would find only a few more.
+        nextAt = found?.open.length > 0 ? performance.now() + LOOK_MS : 0;
+        found?.results.forEach((result) => there.set(result.task_id, result));
       }
       const result = there.get(taskId) ?? (await this.#resultInTime(taskId, { deadline, signal, patience }));
       there.delete(taskId);
@@ -118,11 +126,11 @@ export class Client {
     }
   }
 
-  /** Results of those that have ended, as many as the server puts into an answer. */
+  /** Results of those that have ended, as many as the server puts into an answer, and ids of those that have not. */
   async #resultsThere(taskIds, options) {
     try {
       const data = await this.#data("GET", "/tasks/results", { query: { task_id: taskIds.join(",") }, ...options });
-      return list(data?.results).map(object);
+      return { results: list(data?.results).map(object), open: list(data?.open) };
     } catch (error) {
       if (error instanceof ValidationFailed || error instanceof NotFound) {
         return null; // one is no id, and asked for by itself it is named; or the server is an older one

@@ -8,7 +8,7 @@ import { cutOff, fine, refusal, scripted } from "../testing/servers.js";
 
 const ended = (id) => ({ task_id: id, status: "success", result_data: { of: id } });
 const result = (id) => fine(ended(id));
-const several = (...ids) => fine({ results: ids.map(ended) });
+const several = (...ids) => fine({ results: ids.map(ended), open: [] });
 const notYet = refusal(404, "RESULT_NOT_READY");
 
 test("what has ended comes in one answer, in the order of the ids; the others are waited for one by one", async (t) => {
@@ -25,7 +25,7 @@ test("what has ended comes in one answer, in the order of the ids; the others ar
 
 test("what did not fit into an answer is asked for again, fifty at a time", async (t) => {
   const ids = Array.from({ length: 60 }, (_, number) => `t${number}`);
-  const server = await scripted(t, several(...ids.slice(0, 10)), several(...ids.slice(10)), fine({ results: [] }));
+  const server = await scripted(t, several(...ids.slice(0, 10)), several(...ids.slice(10)), several());
   const seen = [];
   for await (const found of new sdk.Client(server.url).results(ids)) {
     seen.push(found.task_id);
@@ -33,6 +33,29 @@ test("what did not fit into an answer is asked for again, fifty at a time", asyn
   assert.deepEqual(seen, ids);
   const asked = server.requests.map((request) => new URL(request.url, server.url).searchParams.get("task_id").split(","));
   assert.deepEqual(asked, [ids.slice(0, 50), ids.slice(10, 60)]);
+});
+
+test("while many are open a pause lies between two looks at them", async (t) => {
+  const ids = Array.from({ length: 20 }, (_, number) => `t${number}`);
+  const looks = [];
+  const server = await scripted(t, (request, response) => {
+    const url = new URL(request.url, "http://server");
+    if (url.pathname.endsWith("/tasks/results")) {
+      looks.push(performance.now());
+      const [first, ...others] = url.searchParams.get("task_id").split(",");
+      const [results, open] = looks.length > 2 ? [[first, ...others], []] : [[], [first, ...others]];
+      fine({ results: results.map(ended), open })(request, response);
+    } else {
+      result(url.pathname.split("/").at(-2))(request, response);
+    }
+  });
+  const seen = [];
+  for await (const found of new sdk.Client(server.url).results(ids)) {
+    seen.push(found.task_id);
+  }
+  assert.deepEqual(seen, ids);
+  assert.equal(looks.length, 3);
+  assert.ok(looks[1] - looks[0] > 900 && looks[2] - looks[1] > 900);
 });
 
 for (const refused of [refusal(400, "VALIDATION_ERROR"), refusal(404, "TASK_NOT_FOUND")]) {

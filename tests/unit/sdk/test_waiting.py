@@ -363,6 +363,14 @@ def test_many_results_are_few_calls(most: int) -> None:
     assert cluster.clock.now() - began < 60
 
 
+def test_results_that_come_fast_are_few_calls_though_each_is_waited_for() -> None:
+    cluster = Cluster([number / 100 for number in range(300)], a_minute=60)
+    began = cluster.clock.now()
+    assert len(list(cluster.api.results(cluster.tasks))) == 300
+    assert len(cluster.calls) < 20
+    assert cluster.clock.now() - began < 3 + 5, "soon after the last one"
+
+
 def test_results_that_trickle_in_keep_pace_with_the_rate_limit() -> None:
     cluster = Cluster([float(number) for number in range(200)], a_minute=60)
     began = cluster.clock.now()
