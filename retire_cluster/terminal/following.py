@@ -1,10 +1,11 @@
 """A task's output as it comes: `run`, which is the command as if it ran here, and `logs`."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self, TextIO
 
 from retire_cluster.sdk import Client, SdkError, Task
@@ -14,6 +15,8 @@ from retire_cluster.terminal import advice, shown
 from retire_cluster.terminal.exits import Exit, Trouble
 from retire_cluster.terminal.tasks import placed, sent
 
+# The window was closed; `kill`, `timeout` or a service manager. Windows has no SIGHUP.
+_ENDS = [getattr(signal, name) for name in ("SIGHUP", "SIGTERM") if hasattr(signal, name)]
 STOP_S = 30.0  # how long a cancelled command may take to end before we leave
 
 
@@ -32,12 +35,14 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
         shown.as_json(task.raw) if arguments.json else shown.say(task.task_id)
         return Exit.OK
     try:
-        with _cancelled_when_we_end(client, task), Output() as output:
+        with _cancelled_when_we_end(client, task), _told_to_end(), Output() as output:
             _announce(client, task)
             for chunk in client.logs(task, follow=True):
                 output.pass_on(chunk)
             client.wait(task)
             return _code(client, task)
+    except _Ended as told:
+        return 128 + told.number
     except SdkError as error:
         again = f"it goes on, `retire-cluster logs -f {task.task_id}` shows it"
         words = f"lost sight of it: {advice.said(error)}; {again}"
@@ -68,15 +73,44 @@ def _announce(client: Client, task: Task) -> None:
     shown.note(f"task {task.task_id}{why}")
 
 
+class _Ended(BaseException):
+    """A signal told this process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Raise _Ended when a signal says so, the first time. One that is ignored, as under nohup, stays so."""
+    ours = [number for number in _ENDS if signal.getsignal(number) is signal.SIG_DFL]
+
+    def leave() -> None:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        leave()
+        raise _Ended(number)
+
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        leave()
+
+
 @contextmanager
 def _cancelled_when_we_end(client: Client, task: Task) -> Iterator[None]:
-    """By Ctrl-C, or as nobody reads any more: a command that ran here would end by that too."""
+    """By Ctrl-C or another signal, or as nobody reads any more: a command that ran here would end by that too."""
     try:
         yield
     except KeyboardInterrupt:
         _cancel(client, task)
         raise
-    except BrokenPipeError:
+    except (OSError, _Ended):  # nothing takes its output: a pipe or window that is gone, a full disk
         with suppress(SdkError):
             client.cancel(task)
         raise

@@ -122,6 +122,41 @@ def test_ctrl_c_cancels_and_leaves_nothing_running(cluster: Cluster, tmp_path: P
     assert task["status"] == "cancelled"
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_ends_with_run_however_that_is_ended(
+    cluster: Cluster, tmp_path: Path, how: signal.Signals
+) -> None:
+    run = started(cluster, tmp_path / "out", "run", "--", "echo begun; sleep 600")
+    until(lambda: "begun" in run.said(), "the command to run")
+    run.send_signal(how)
+    assert run.wait() == 128 + how
+    assert "Traceback" not in run.said()
+    [task] = cluster.get("tasks?task_type=command&page_size=1")
+    assert cluster.ended(task["task_id"])["status"] == "cancelled"
+
+
+def test_a_command_ends_with_the_window_it_was_started_in(cluster: Cluster) -> None:
+    terminal = Terminal(cluster, COMMAND, "run", "--", "echo begun; while sleep 0.1; do echo more; done")
+    terminal.until("begun")
+    terminal.close()
+    [task] = cluster.get("tasks?task_type=command&page_size=1")
+    assert cluster.ended(task["task_id"])["status"] == "cancelled"
+
+
+def test_what_is_to_outlive_its_window_does(cluster: Cluster, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"echo begun; while [ ! -e {go} ]; do sleep 0.1; done; exit 7"
+    run = Process(
+        tmp_path / "out",
+        *("/usr/bin/nohup", str(BIN / "retire-cluster"), "run", "--", script),
+        environment=variables(cluster),
+    )
+    until(lambda: "begun" in run.said(), "the command to run")
+    run.send_signal(signal.SIGHUP)
+    go.touch()
+    assert run.wait() == 7
+
+
 def test_a_command_past_its_limit_is_124(cluster: Cluster) -> None:
     done = call(cluster, "run", "--timeout", "1", "--", "sleep 600")
     assert (done.returncode, done.stdout) == (124, "")
@@ -421,6 +456,11 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
+
+    def close(self) -> None:
+        """The window is closed; returns when the program has ended."""
+        os.close(self._master)
+        os.waitpid(self.pid, 0)
 
     def end(self) -> int:
         """Read what is left; the exit code. Fails with what it wrote when it does not end."""
