@@ -5,6 +5,7 @@ import argparse
 import io
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -71,7 +72,7 @@ def _no_interrupt_lost() -> Iterator[None]:
     def take(lost: "sys.UnraisableHookArgs") -> None:
         if issubclass(lost.exc_type, KeyboardInterrupt):
             # Not from here: that would be lost as well.
-            again.append(threading.Timer(_AGAIN_S, _thread.interrupt_main))
+            again.append(threading.Timer(_AGAIN_S, _interrupt))
             again[-1].start()
         else:
             usual(lost)
@@ -83,6 +84,14 @@ def _no_interrupt_lost() -> Iterator[None]:
         sys.unraisablehook = usual
         for timer in again:
             timer.cancel()
+
+
+def _interrupt() -> None:
+    """Ctrl-C, from another thread: as a signal, because what the main thread waits for ends by nothing less."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()  # Windows
 
 
 def _flushed(act: Callable[[], int]) -> int:

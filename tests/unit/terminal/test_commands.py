@@ -112,7 +112,7 @@ def test_ctrl_c_while_python_cleans_up_is_not_lost() -> None:
 
     def act() -> int:
         _Finalized()
-        waited.wait(60)
+        waited.wait(600)  # which nothing less than a signal ends
         return Exit.OK
 
     hook = sys.unraisablehook
