@@ -20,9 +20,8 @@ from tasks.lifecycle import LIVE_ATTEMPT, LIVE_INDEX
 from tasks.models import Attempt, QueueSample, Task
 
 MAX_BARS = 600  # attempts in one picture
-CACHE_S = 2.0
 _WAITING = (TaskStatus.PENDING, TaskStatus.QUEUED)
-_ended: Remembered[dict[datetime, Counter[str]]] = Remembered(CACHE_S)
+_ended: Remembered[dict[datetime, Counter[str]]] = Remembered()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ def depths(since: datetime, until: datetime) -> list[Depth]:
 
 
 def ended_by_minute(since: datetime) -> dict[datetime, Counter[str]]:
-    """How many attempts ended in each minute, by outcome. One query over the index, remembered for two seconds."""
+    """How many attempts ended in each minute, by outcome. One query over the index, remembered."""
     first = since.replace(second=0, microsecond=0)
     return _ended.get(first.isoformat(), lambda: _ended_since(first))
 

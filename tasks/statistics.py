@@ -1,5 +1,5 @@
-"""Figures about all tasks, each from one pass over the table; remembered for some seconds, so that asking often
-costs no more than asking now and then."""
+"""Figures about all tasks, each from one pass over the table: some tenths of a second for a million rows. They are
+remembered for as long as pays for that, so that asking often costs no more than asking now and then."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,11 +15,10 @@ from retire_cluster.protocol.states import Priority, TaskStatus
 from tasks import reservations
 from tasks.models import Task
 
-CACHE_S = 2.0  # a pass over a million rows takes some tenths of a second
 LATELY = timedelta(hours=1)
 SAMPLE = 1000  # waits looked at for the percentiles
 
-_figures: Remembered[dict[str, Any]] = Remembered(CACHE_S)
+_figures: Remembered[dict[str, Any]] = Remembered()
 
 
 def queue_stats() -> dict[str, Any]:

@@ -26,6 +26,7 @@ from clusterconfig import permissions
 from clusterconfig import services as config
 from clusterconfig.keys import Scope
 from retire_cluster import fallback
+from retire_cluster.api import remembered
 from retire_cluster.api.errors import ErrorCode, Failure
 from retire_cluster.events import position
 from retire_cluster.protocol.tasktypes import HARMLESS_TYPES
@@ -106,9 +107,7 @@ def _readable(view: View[P]) -> View[P]:
     def answer(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         if settings.AUTH == "all" and not request.user.is_authenticated:
             return _to_sign_in(request)
-        _refuse_nul(request)
-        request.META[CURSOR] = position.end(config.stream())
-        return view(request, *args, **kwargs)
+        return _drawn(view, request, *args, **kwargs)
 
     return answer
 
@@ -120,11 +119,16 @@ def _scoped(view: View[P], scope: Scope) -> View[P]:
             return _to_sign_in(request)
         if not may(request, scope):
             raise PermissionDenied(f"your account lacks the right {scope.value!r}; ask an administrator")
-        _refuse_nul(request)
-        request.META[CURSOR] = position.end(config.stream())
-        return view(request, *args, **kwargs)
+        return _drawn(view, request, *args, **kwargs)
 
     return answer
+
+
+def _drawn(view: View[P], request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+    _refuse_nul(request)
+    request.META[CURSOR] = position.end(config.stream())
+    with remembered.noted():
+        return view(request, *args, **kwargs)
 
 
 def _refuse_nul(request: HttpRequest) -> None:

@@ -12,7 +12,7 @@ MAX_DEVICES = 1000
 
 
 def build(wanted: Wanted) -> dict[str, Any]:
-    """The state of what the client asked for. Counts of tasks may be two seconds old; blocks."""
+    """The state of what the client asked for. Counts of tasks may be remembered; blocks."""
     topics = wanted.topics or {"task", "device", "cluster"}
     found: dict[str, Any] = {}
     if "cluster" in topics:

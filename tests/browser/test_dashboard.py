@@ -4,9 +4,10 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.visiting import (
     SHAPES,
@@ -180,6 +181,38 @@ def test_a_list_shows_what_happens_elsewhere(visit: Visit, cluster: Cluster) -> 
 
     row = page.locator(f"#tasks tr:has(a[href='/tasks/{task}/'])")
     expect(row.locator(".chip")).to_have_text("success", timeout=SLOW)
+
+
+def test_a_page_of_remembered_figures_is_drawn_again_though_nothing_happens(
+    visit: Visit, cluster: Cluster
+) -> None:
+    page = visit.open("/")
+    drawings: list[str] = []
+
+    def from_memory(route: Route) -> None:
+        answer = route.fetch()
+        drawings.append(answer.headers["x-draw-again"])
+        route.fulfill(response=answer, headers={**answer.headers, "x-draw-again": "50"})
+
+    page.route(lambda url: urlsplit(url).path == "/", from_memory)
+    cluster.ended(cluster.submit("echo", {}))  # the last that happens
+    expect(page.locator("#stats")).to_contain_text("Running")
+    while len(drawings) < 10:  # an echo is worth two or three
+        page.wait_for_timeout(100)
+    page.unroute_all(behavior="wait")
+
+
+def test_the_overview_tells_no_more_of_running_tasks_when_the_last_has_ended(
+    visit: Visit, cluster: Cluster
+) -> None:
+    page = visit.open("/")
+    task = cluster.submit("sleep", {"duration": 0.3})
+
+    row = page.locator(f"#recent tr:has(a[href='/tasks/{task}/'])")
+    expect(row.locator(".chip")).to_have_text("success")
+    running = page.locator("#stats .stat", has_text="Running").locator("strong")
+    expect(running).to_have_text("0")
+    expect(page.locator("#nav-counts b").nth(1)).to_have_text("0")
 
 
 def test_a_device_joins_with_the_shown_command_and_is_seen_to_come(visit: Visit, cluster: Cluster) -> None:

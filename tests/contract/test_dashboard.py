@@ -22,6 +22,7 @@ from clusterconfig.models import ApiKey, AuditEntry, ConfigChange, JoinToken
 from devices import pings
 from devices.models import Device, Ping
 from retire_cluster import __version__, db
+from retire_cluster.api.remembered import Remembered
 from retire_cluster.dashboard import words
 from retire_cluster.events import outbox
 from retire_cluster.protocol.tasktypes import BUILTIN_TYPES
@@ -291,12 +292,32 @@ MOST = {
 }
 
 
+@pytest.mark.parametrize("path", ["/", "/tasks/"])
+def test_a_page_says_when_figures_that_were_remembered_can_be_had_anew(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would say `running` after the last event for as long as nothing else happens."""
+    monkeypatch.setattr(statistics, "_figures", Remembered(3600.0))
+    monkeypatch.setattr(history, "_ended", Remembered(3600.0))
+    client = visitor()
+
+    found, remembered = client.get(path), client.get(path)
+
+    assert found.headers["X-Draw-Again"] == "0"
+    assert b'data-again="0"' in found.content
+    after_ms = int(remembered.headers["X-Draw-Again"])
+    assert 1_000_000 < after_ms <= 3_600_000
+    assert f'data-again="{after_ms}"'.encode() in remembered.content
+
+
 @pytest.mark.parametrize("path", MOST)
 def test_a_page_costs_so_many_statements_however_much_there_is(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Remembered figures are found anew each time, so these are the most there can be; a session costs two."""
     monkeypatch.setattr(services, "CACHE_S", 3600.0)  # else a page that takes longer reads the settings again
+    monkeypatch.setattr(statistics, "_figures", Remembered(3600.0))  # and finds its figures twice
+    monkeypatch.setattr(history, "_ended", Remembered(3600.0))
 
     def fill(number: int) -> None:
         for index in range(number):

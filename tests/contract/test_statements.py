@@ -15,6 +15,7 @@ from clusterconfig.keys import Scope
 from devices import pings
 from devices.models import MetricsSample
 from retire_cluster import db
+from retire_cluster.api.remembered import Remembered
 from tasks import profiles, statistics
 from tests.contract.conftest import Api
 from tests.contract.test_census import census
@@ -141,6 +142,7 @@ def asked(world: World, method: str, path: str, *, size: int) -> list[str]:
 def world_of(keyed: Callable[..., Api], monkeypatch: pytest.MonkeyPatch) -> Callable[[int], World]:
     monkeypatch.setattr(pings, "ANSWER_WITHIN_S", 0.0)  # nobody answers a ping here
     monkeypatch.setattr(profiles, "REMEMBERED_S", 3600.0)  # however slow this machine is
+    monkeypatch.setattr(statistics, "_figures", Remembered(3600.0))
     return lambda size: World(keyed(Scope.ADMIN), size)
 
 

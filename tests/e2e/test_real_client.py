@@ -18,7 +18,7 @@ def test_an_existing_client_finds_all_it_reads(tmp_path: Path) -> None:
     ):
         until(lambda: cluster.get("devices?status=online"), "the local node")
         first = make_all_calls(client)
-        until(  # the figures may be two seconds old
+        until(  # figures are remembered for a moment
             lambda: cluster.get("tasks/statistics")["queue_stats"]["by_status"]["success"] == 8,
             "all eight to be counted",
         )

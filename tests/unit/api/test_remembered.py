@@ -27,6 +27,26 @@ class Oracle:
         return self.asked
 
 
+def test_what_was_answered_from_memory_is_noted_with_how_long_it_stays() -> None:
+    clock = Clock()
+    quick, slow = Remembered[int](2.0, clock), Remembered[int](2.0, clock)
+    with remembered.noted() as noted:
+        quick.get("a", Oracle(clock, 0.0))
+        slow.get("a", Oracle(clock, 0.1))
+        quick.get("a", Oracle(clock, 0.0))
+        assert remembered.stale_for() == noted.seconds == 0, "all found just now"
+    clock.now += 0.5
+    with remembered.noted():
+        quick.get("a", Oracle(clock, 0.0))
+        assert remembered.stale_for() == pytest.approx(1.4)
+        slow.get("a", Oracle(clock, 0.0))
+        assert remembered.stale_for() == pytest.approx(4.5), "the last of them"
+        with remembered.noted():
+            assert remembered.stale_for() == 0
+    quick.get("a", Oracle(clock, 0.0))
+    assert remembered.stale_for() == 0, "nobody notes it"
+
+
 @pytest.fixture
 def ask_of() -> Callable[[float], tuple[Clock, Callable[[str], int]]]:
     def make(takes_s: float) -> tuple[Clock, Callable[[str], int]]:

@@ -27,6 +27,7 @@ let again = false;
 let drawnAt = 0;
 let beganAt = 0;
 let rest = LEAST_MS;
+let settling = 0;
 
 function address() {
   const url = new URL("/ws", location.href);
@@ -94,14 +95,22 @@ function draw() {
   }, Math.max(30, drawnAt + rest - Date.now()));
 }
 
+/* Figures that the server remembered may lack what happened last, and nothing else may happen for hours. */
+function drawAgainIn(ms) {
+  clearTimeout(settling);
+  if (ms > 0) settling = setTimeout(draw, ms);
+}
+
 /* What is gone is said by its own page; who may not look any more is told by the sign. */
-function drawn(status) {
+function drawn(answer) {
+  const { status } = answer;
   drawing = false;
   if (status === 404) return location.reload();
   if (status === 401 || status === 403) return endSession();
   drawnAt = Date.now();
   rest = Math.min(LONGEST_MS, Math.max(LEAST_MS, REST * (drawnAt - beganAt)));
   if (again) draw();
+  else drawAgainIn(Number(answer.getResponseHeader("X-Draw-Again")));
 }
 
 function endSession() {
@@ -142,7 +151,7 @@ function watchOver() {
 }
 
 if (cursor && refresher && window.WebSocket) {
-  document.body.addEventListener("htmx:afterRequest", (event) => event.target === refresher && drawn(event.detail.xhr.status));
+  document.body.addEventListener("htmx:afterRequest", (event) => event.target === refresher && drawn(event.detail.xhr));
   document.body.addEventListener("htmx:oobBeforeSwap", keep);
   document.body.addEventListener("htmx:oobAfterSwap", giveBack);
   document.addEventListener("visibilitychange", () => !document.hidden && again && draw());
@@ -150,4 +159,5 @@ if (cursor && refresher && window.WebSocket) {
   say("", "Connecting");
   watchOver();
   connect();
+  drawAgainIn(Number(document.body.dataset.again));
 }
