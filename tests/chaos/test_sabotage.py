@@ -31,39 +31,45 @@ BROKEN_IN_THE_CROWD = {
 }
 
 
-def torture_of_broken_code(
-    place: Path, broken: Mapping[str, str], *flags: str
-) -> subprocess.CompletedProcess[str]:
+SEEDS = (
+    1,
+    2,
+    3,
+)  # whether two tasks are at a device at once, say, is chance: other runs where one names too few
+
+
+def torture_of_broken_code(place: Path, broken: Mapping[str, str], kind: str, *flags: str) -> Path:
+    """Torture until all that is broken is named; the directory that the last run kept."""
     environment = clean_environment() | {
         "RETIRE_CLUSTER_DATA_DIR": str(place),
         "TMPDIR": str(place),
         "SABOTAGE": ",".join(broken),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(SABOTEUR)]),
     }
-    command = [sys.executable, "manage.py", "torture", "--seed", "1", *flags]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    named: set[str] = set()
+    before: set[Path] = set()
+    for seed in SEEDS:
+        command = [sys.executable, "manage.py", "torture", "--seed", str(seed), *flags]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 1, done.stdout + done.stderr
+        named |= set(re.findall(r"^VIOLATION of ([^:]+?) in episode", done.stdout, re.MULTILINE))
+        (kept,) = set(place.glob(f"retire-cluster-{kind}-*")) - before
+        assert f"logs and databases: {kept}" in done.stdout
+        before.add(kept)
+        if set(broken.values()) <= named:
+            break
+    assert set(broken.values()) - named == set(), done.stdout
+    return kept
 
 
-def assert_all_are_named(done: subprocess.CompletedProcess[str], broken: Mapping[str, str]) -> None:
-    named = set(re.findall(r"^VIOLATION of ([^:]+?) in episode", done.stdout, re.MULTILINE))
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert set(broken.values()) <= named, done.stdout
-
-
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_every_broken_promise_is_named_and_the_exit_code_says_so(place: Path) -> None:
-    done = torture_of_broken_code(place, BROKEN, "--episodes", "48", "--agents", "32")
-    assert_all_are_named(done, BROKEN)
-    (kept,) = place.glob("retire-cluster-torture-*")
-    assert f"logs and databases: {kept}" in done.stdout
+    kept = torture_of_broken_code(place, BROKEN, "torture", "--episodes", "48", "--agents", "32")
     assert (kept / "server.log").exists()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("shape", "log"), [("embedded", "server.log"), ("production", "gateway-2.log")])
 def test_a_chaos_run_names_what_is_broken_in_its_shape(place: Path, shape: str, log: str) -> None:
-    done = torture_of_broken_code(place, BROKEN_IN_THE_CROWD, "--shape", shape, "--tasks", "40")
-    assert_all_are_named(done, BROKEN_IN_THE_CROWD)
-    (kept,) = place.glob("retire-cluster-chaos-*")
-    assert f"logs and databases: {kept}" in done.stdout
+    kept = torture_of_broken_code(place, BROKEN_IN_THE_CROWD, "chaos", "--shape", shape, "--tasks", "40")
     assert (kept / log).exists()
