@@ -24,9 +24,7 @@ ONE_POLL_S = 50.0  # the server takes 60; proxies often end what is silent for 6
 MANY_POLL_S = 5.0  # of one of many: the others end meanwhile
 SHORTEST_POLL_S = 0.5  # a server that answers sooner is short of threads and does not wait
 LAST_LOOK_S = 5.0  # after the deadline; a list of a hundred thousand would take longer than many a wait
-RESULTS_AT_ONCE = (
-    50  # the server takes 100; some proxies end a longer URL, and nobody waits for a page of many
-)
+RESULTS_AT_ONCE = 50  # the server takes 100; some proxies end a longer URL
 FEW_TASKS = 10  # asking for each costs less than reading the list
 # A look at many is two calls. Where calls are limited, so many of them last for ever: 60 a minute are the default.
 LOOK_S, LIMITED_LOOK_S = 1.0, 2.0
