@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from retire_cluster.terminal import devices, tasks
 from tests.e2e.cluster import BIN, PATIENCE_S, Cluster, Process, clean_environment, running, until
 
+# These tests may run under nohup, and what they start would ignore SIGHUP too.
+AS_IN_A_WINDOW = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 COMMAND, STATUS = str(BIN / "retire-cluster"), str(BIN / "retire-cluster-status")
 
 
@@ -126,7 +129,8 @@ def test_ctrl_c_cancels_and_leaves_nothing_running(cluster: Cluster, tmp_path: P
 def test_a_command_ends_with_run_however_that_is_ended(
     cluster: Cluster, tmp_path: Path, how: signal.Signals
 ) -> None:
-    run = started(cluster, tmp_path / "out", "run", "--", "echo begun; sleep 600")
+    command = (AS_IN_A_WINDOW, COMMAND, "run", "--", "echo begun; sleep 600")
+    run = Process(tmp_path / "out", sys.executable, "-c", *command, environment=variables(cluster))
     until(lambda: "begun" in run.said(), "the command to run")
     run.send_signal(how)
     assert run.wait() == 128 + how
@@ -431,6 +435,7 @@ class Terminal:
     def __init__(self, cluster: Cluster, *words: str, more: Mapping[str, str] | None = None) -> None:
         self.pid, self._master = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
             os.execve(
                 words[0], words, {**variables(cluster), "TERM": "xterm", "COLUMNS": "160", **(more or {})}
             )
