@@ -18,7 +18,11 @@ from retire_cluster.terminal import devices, tasks
 from tests.e2e.cluster import BIN, PATIENCE_S, Cluster, Process, clean_environment, running, until
 
 # These tests may run under nohup, and what they start would ignore SIGHUP too.
-AS_IN_A_WINDOW = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+AS_IN_A_WINDOW = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 COMMAND, STATUS = str(BIN / "retire-cluster"), str(BIN / "retire-cluster-status")
 
 
