@@ -1,7 +1,7 @@
 """Asks Celery for the job `dispatch`, coalesced and never in the way of a request.
 
-A request only sets a flag; one background thread sends. While one message is under way no second is sent; the
-flag expires, so a lost message costs a second, and a broker that hangs costs a request nothing.
+A request only sets a flag; one background thread sends, once a second at most. A lost message costs a second, and a
+broker that hangs costs a request nothing.
 """
 
 import logging
@@ -13,7 +13,7 @@ from django.conf import settings
 
 logger = logging.getLogger("retire_cluster.bridge")
 
-FLAG_S = 1.0  # a dispatch asked for so long ago counts as lost
+FLAG_S = 1.0  # between two of a process: a run looks at every device
 BREAK_S = 5.0  # pause after a broker that did not answer
 
 local_worker = False  # set by a launcher that runs a Celery worker in this process
@@ -22,22 +22,15 @@ _asked_at = float("-inf")
 
 
 def request_dispatch() -> None:
-    """Have `dispatch` run soon. Returns at once."""
+    """Have `dispatch` run soon, once a second at most. Returns at once."""
     global _asked_at
-    if not (local_worker or settings.BROKER_URL):
-        return  # an in-memory broker without a worker beside it reaches nobody
+    if not settings.BROKER_URL:
+        return  # a worker in this process has the gateway beside it, which the hint has woken; others hear nothing
     with _guard:
         if time.monotonic() - _asked_at < FLAG_S:
             return
         _asked_at = time.monotonic()
     _sender().wake.set()
-
-
-def dispatch_begins() -> None:
-    """The job runs in this process: what is submitted from now on needs another one. Called before it reads."""
-    global _asked_at
-    with _guard:
-        _asked_at = float("-inf")
 
 
 class _Sender(threading.Thread):

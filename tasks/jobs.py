@@ -7,7 +7,7 @@ from datetime import datetime
 from celery import shared_task
 
 from retire_cluster import db, hints
-from tasks import bridge, retention, sweep
+from tasks import retention, sweep
 
 MAX_JUMP_S = 3600.0
 
@@ -18,7 +18,6 @@ _epoch = time.time() - time.monotonic()  # when monotonic time began, by the clo
 @shared_task(name="tasks.dispatch", ignore_result=True)
 def dispatch() -> int:
     """Wake the gateways when queued tasks meet free devices. Returns the number of tasks that could start."""
-    bridge.dispatch_begins()
     waiting = sweep.placeable()
     if waiting:
         hints.notify()
