@@ -37,7 +37,7 @@ def show(
     """A page. `parts` are the ids of what is drawn anew when an event of the topics, or about the task, comes."""
     by_status = statistics.queue_stats()["by_status"]
     cursor: Cursor = request.META[access.CURSOR]
-    again_ms = math.ceil(1000 * remembered.stale_for())
+    again_ms = math.ceil(1000 * remembered.stale_for()) if status == 200 else 0  # a refusal stays one
     around = {
         "again_ms": again_ms,
         "cursor": cursor,

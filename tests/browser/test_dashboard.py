@@ -97,6 +97,8 @@ def test_how_long_something_goes_on_grows_while_nothing_happens(
     waiting = cluster.submit("echo", requirements={"required_tags": ["nowhere"]})
     until(lambda: cluster.get(f"tasks/{running}")["status"] == "running", "the task to run")
     page = visit.open(f"/tasks/{running}/")
+    while page.locator("body").get_attribute("data-again") != "0":  # remembered figures are drawn once more
+        visit.open(f"/tasks/{running}/")
     drawn: list[str] = []
     page.on("request", lambda made: drawn.append(made.url) if "x-live" in made.headers else None)
 

@@ -33,6 +33,7 @@ async function callEverything(sdk, deviceId) {
   await sdk.task(task.task_id);
   await sdk.status(task.task_id);
   await sdk.result(task.task_id);
+  assert.equal((await sdk.results([task.task_id, second.task_id]).next()).value.task_id, task.task_id);
   await sdk.explain(task.task_id);
   assert.deepEqual((await sdk.run("echo", { n: 1 }, { timeoutMs: 60_000 })).result_data, { echo: { n: 1 } });
   await sdk.wsTicket();

@@ -98,7 +98,13 @@ function draw() {
 /* Figures that the server remembered may lack what happened last, and nothing else may happen for hours. */
 function drawAgainIn(ms) {
   clearTimeout(settling);
-  if (ms > 0) settling = setTimeout(draw, ms);
+  if (ms > 0) settling = setTimeout(settle, ms);
+}
+
+/* While the server is away there is nothing to be had: later. */
+function settle() {
+  if (socket?.readyState === WebSocket.OPEN) draw();
+  else if (!ended) drawAgainIn(1_000);
 }
 
 /* What is gone is said by its own page; who may not look any more is told by the sign. */
