@@ -291,6 +291,27 @@ def test_a_device_that_leaves_is_seen_to_leave_and_can_be_removed(visit: Visit, 
     assert all(device["device_id"] != "leaving" for device in cluster.get("devices?page_size=100"))
 
 
+def test_what_happens_before_the_answer_to_a_form_does_not_break_it_off(
+    visit: Visit, cluster: Cluster
+) -> None:
+    agent = cluster.join("going")
+    cluster.online("going")
+    page = visit.open("/devices/going/")
+    agent.interrupt()
+    expect(page.locator("#about .chip").first).to_have_text("offline", timeout=SLOW)
+
+    def answered_late(route: Route) -> None:
+        answer = route.fetch(max_redirects=0)
+        page.wait_for_timeout(2_000)  # the page hears meanwhile that its device is gone
+        route.fulfill(response=answer)
+
+    page.route("**/remove/", answered_late)
+    page.get_by_text("Remove", exact=True).click()
+    page.get_by_label("Type its name to confirm").fill("going")
+    page.get_by_role("button", name="Remove going").click()
+    expect(page.locator(".messages")).to_contain_text("going was removed")
+
+
 def test_a_page_of_what_is_gone_says_so(visit: Visit, cluster: Cluster) -> None:
     cluster.join("short-lived")
     cluster.online("short-lived")

@@ -7,6 +7,7 @@ const LEAST_MS = 400; // between two drawings
 const REST = 9; // times as long as a drawing took: where much happens, pages take a tenth of the server's time at most
 const SILENCE_MS = 40_000; // the server says something every 15 s
 const LONGEST_MS = 15_000; // between two tries to connect, or two drawings
+const LEAVING_MS = 10_000; // a form was sent: the page that answers it takes this one's place
 const CLOSED_TO_US = new Set([4401, 4403]);
 
 const { cursor, topics, task } = document.body.dataset;
@@ -28,6 +29,7 @@ let drawnAt = 0;
 let beganAt = 0;
 let rest = LEAST_MS;
 let settling = 0;
+let sentAt = -LEAVING_MS;
 
 function address() {
   const url = new URL("/ws", location.href);
@@ -81,6 +83,7 @@ function lose(code) {
 
 /* Draws soon; while a drawing is under way or was just now, once more afterwards. A hidden page waits until it is seen. */
 function draw() {
+  if (isLeaving()) return drawAgainIn(LEAVING_MS);
   if (drawing || document.hidden) {
     again = true;
     return;
@@ -88,11 +91,17 @@ function draw() {
   if (due) return; // not put off by what comes meanwhile: on a busy cluster something always does
   due = setTimeout(() => {
     due = 0;
+    if (isLeaving()) return drawAgainIn(LEAVING_MS);
     drawing = true;
     again = false;
     beganAt = Date.now();
     window.htmx.trigger(refresher, "refresh");
   }, Math.max(30, drawnAt + rest - Date.now()));
+}
+
+/* What was sent may end what the page is about: to draw that, or to reload, would break off the way to the answer. */
+function isLeaving() {
+  return performance.now() - sentAt < LEAVING_MS;
 }
 
 /* Figures that the server remembered may lack what happened last, and nothing else may happen for hours. */
@@ -111,6 +120,7 @@ function settle() {
 function drawn(answer) {
   const { status } = answer;
   drawing = false;
+  if (isLeaving()) return drawAgainIn(LEAVING_MS);
   if (status === 404) return location.reload();
   if (status === 401 || status === 403) return endSession();
   drawnAt = Date.now();
@@ -160,6 +170,7 @@ if (cursor && refresher && window.WebSocket) {
   document.body.addEventListener("htmx:afterRequest", (event) => event.target === refresher && drawn(event.detail.xhr));
   document.body.addEventListener("htmx:oobBeforeSwap", keep);
   document.body.addEventListener("htmx:oobAfterSwap", giveBack);
+  window.addEventListener("submit", (event) => event.defaultPrevented || (sentAt = performance.now()));
   document.addEventListener("visibilitychange", () => !document.hidden && again && draw());
   window.addEventListener("online", () => socket?.readyState !== WebSocket.OPEN && socket?.close());
   say("", "Connecting");
