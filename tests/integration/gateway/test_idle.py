@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from clusterconfig import services as config
 from clusterconfig.audit import SYSTEM
 from clusterconfig.models import ConfigSection
-from devices import operations, pings, presence
+from devices import operations, pings, presence, samples
 from devices.models import Device, Gateway
 from devices.services import GATEWAY_SILENCE
 from retire_cluster import db
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(presence, "_memory", {})  # of devices of other tests
     monkeypatch.setattr(presence, "_changed", set())
+    monkeypatch.setattr(samples, "flush", lambda *_, **__: 0)  # should a quarter of an hour end meanwhile
     monkeypatch.setattr(config, "CACHE_S", 3600.0)  # a step that takes longer reads the settings again
     found = Cluster()
     found.tick()
