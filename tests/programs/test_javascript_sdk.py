@@ -42,7 +42,9 @@ def run(*command: str | Path, cwd: Path, seconds: float = 100, **environment: st
         timeout=seconds,
         check=False,
     )
-    assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-4000:]}"
+    at = max(0, done.stdout.find("not ok") - 500)  # of Node's runner; else how it ended
+    shown = done.stdout[at : at + 4000] if at else ""
+    assert done.returncode == 0, f"{shown}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
 
