@@ -31,7 +31,11 @@ MOST = {
 
 @dataclass
 class Traffic:
-    """The requests of a page; bytes as they came over the network, headers included, 0 from the cache."""
+    """
+    What loading a page asks for, its drawings anew left out (an event or remembered figures bring them).
+
+    Bytes are as they came over the network, headers included, 0 from the cache.
+    """
 
     urls: dict[str, str] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
@@ -57,7 +61,9 @@ def watch(page: Page) -> Traffic:
     session.send("Network.enable")
 
     def sent(event: dict[str, Any]) -> None:
-        if not event["request"]["url"].startswith("data:"):
+        asked = event["request"]
+        drawing = "x-live" in {name.lower() for name in asked["headers"]}
+        if not drawing and not asked["url"].startswith("data:"):
             found.urls[event["requestId"]] = event["request"]["url"]
 
     session.on("Network.requestWillBeSent", sent)
@@ -70,7 +76,8 @@ def watch(page: Page) -> Traffic:
     session.on("Network.responseReceived", answered)
 
     def finished(event: dict[str, Any]) -> None:
-        found.bytes[event["requestId"]] = int(event["encodedDataLength"])
+        if event["requestId"] in found.urls:
+            found.bytes[event["requestId"]] = int(event["encodedDataLength"])
 
     session.on("Network.loadingFinished", finished)
     return found
