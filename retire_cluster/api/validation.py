@@ -25,9 +25,9 @@ class ObjectReader:
         self._value: dict[str, Any] = value
 
     @property
-    def is_empty(self) -> bool:
-        """Whether the object has no keys."""
-        return not self._value
+    def text_of_all(self) -> str:
+        """The object as text. Two objects of one text are the same: 1, 1.0 and true are written differently."""
+        return repr(self._value)
 
     def fail(self, name: str, reason: str) -> None:
         """Note that a field is wrong."""

@@ -18,7 +18,9 @@ def _refuse_constant(name: str) -> Any:
     raise UnstorableJSON(f"{name} is not a JSON number")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)  # json.loads would make one for each text
+# json.loads and json.dumps would make one for each text.
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def loads(text: str | bytes) -> Any:
@@ -74,7 +76,7 @@ def check_text(text: str) -> None:
 
 def dumps(value: Any) -> str:
     """Compact text of a value that is already storable."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encoder.encode(value)
 
 
 def dumps_lossy(value: Any) -> str:
