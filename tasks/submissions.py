@@ -23,7 +23,7 @@ DEFAULT_TIMEOUT_S = 300
 MAX_RETRIES = 10
 MAX_BATCH = 1000
 MAX_ERRORS = 100  # named in one answer
-NOTHING = ObjectReader({}).text_of_all
+_NOTHING = ObjectReader({}).text_of_all
 
 _check_tag = matching(NAME, NAME_MEANING)
 
@@ -31,7 +31,7 @@ _check_tag = matching(NAME, NAME_MEANING)
 def parse(body: Any) -> Submission:
     """A validated submission. Raises the API's 400 with every invalid field, or 413."""
     reader = ObjectReader(body)
-    submission = _read(reader, {NOTHING: _NONE})
+    submission = _read(reader, {_NOTHING: _NONE})
     reader.finish()
     return submission
 
@@ -41,7 +41,7 @@ def parse_batch(body: Any) -> list[Submission]:
     reader = ObjectReader(body)
     entries = reader.objects("tasks", fewest=1, most=MAX_BATCH)
     submissions: list[Submission] = []
-    known = {NOTHING: _NONE}
+    known = {_NOTHING: _NONE}
     for index, entry in enumerate(entries):
         if len(reader.errors) >= MAX_ERRORS:
             reader.fail("tasks", f"entries from {index} on were not looked at: too many before are wrong")
@@ -100,8 +100,7 @@ class _Wishes:
 
 
 def _known_wishes(reader: ObjectReader, known: dict[str, _Wishes]) -> _Wishes:
-    """
-    The wishes; what is written alike is read once and kept in `known`, by its text.
+    """The wishes; what is written alike is read once and kept in `known`, by its text.
 
     Tasks of a batch mostly want the same, and eleven fields are a fifth of what a batch takes.
     """

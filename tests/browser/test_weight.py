@@ -31,8 +31,7 @@ MOST = {
 
 @dataclass
 class Traffic:
-    """
-    What loading a page asks for, its drawings anew left out (an event or remembered figures bring them).
+    """What loading a page asks for, its drawings anew left out (an event or remembered figures bring them).
 
     Bytes are as they came over the network, headers included, 0 from the cache.
     """
