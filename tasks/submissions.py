@@ -23,7 +23,6 @@ DEFAULT_TIMEOUT_S = 300
 MAX_RETRIES = 10
 MAX_BATCH = 1000
 MAX_ERRORS = 100  # named in one answer
-_NOTHING = ObjectReader({}).text_of_all
 
 _check_tag = matching(NAME, NAME_MEANING)
 
@@ -31,7 +30,7 @@ _check_tag = matching(NAME, NAME_MEANING)
 def parse(body: Any) -> Submission:
     """A validated submission. Raises the API's 400 with every invalid field, or 413."""
     reader = ObjectReader(body)
-    submission = _read(reader, {_NOTHING: _NONE})
+    submission = _read(reader, dict(_NOTHING_WANTED))
     reader.finish()
     return submission
 
@@ -41,7 +40,7 @@ def parse_batch(body: Any) -> list[Submission]:
     reader = ObjectReader(body)
     entries = reader.objects("tasks", fewest=1, most=MAX_BATCH)
     submissions: list[Submission] = []
-    known = {_NOTHING: _NONE}
+    known = dict(_NOTHING_WANTED)
     for index, entry in enumerate(entries):
         if len(reader.errors) >= MAX_ERRORS:
             reader.fail("tasks", f"entries from {index} on were not looked at: too many before are wrong")
@@ -104,7 +103,7 @@ def _known_wishes(reader: ObjectReader, known: dict[str, _Wishes]) -> _Wishes:
 
     Tasks of a batch mostly want the same, and eleven fields are a fifth of what a batch takes.
     """
-    if (text := reader.text_of_all) in known:
+    if (text := reader.as_text) in known:
         return known[text]
     errors = len(reader.errors)
     wishes = _wishes(reader)
@@ -165,7 +164,8 @@ def _shown(requirements: Requirements) -> dict[str, Any]:
     }
 
 
-_NONE = _wishes(ObjectReader({}))
+_EMPTY = ObjectReader({})
+_NOTHING_WANTED = {_EMPTY.as_text: _wishes(_EMPTY)}  # what most tasks say
 
 
 def _check_payload(reader: ObjectReader, task_type: str, payload: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ class ObjectReader:
         self._value: dict[str, Any] = value
 
     @property
-    def text_of_all(self) -> str:
+    def as_text(self) -> str:
         """The object as text. Two objects of one text are the same: 1, 1.0 and true are written differently."""
         return repr(self._value)
 

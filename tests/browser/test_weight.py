@@ -158,3 +158,5 @@ def test_a_page_is_drawn_anew_while_events_never_pause(browser: Browser, cluster
 
         until(again, "a second drawing", 30)
         visit.was_clean()
+
+    assert {urlsplit(url).path for url in drawn} == {"/tasks/"}
