@@ -32,8 +32,7 @@ class Terminal:
         directory.mkdir()
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._process = subprocess.Popen(
-                # Who runs tests in the background has them ignore Ctrl-C, and all they start too.
-                ["env", "--default-signal=INT", "bash"],
+                ["bash"],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
